@@ -1,0 +1,134 @@
+//! `overspill ship`: a source thread sends lines to the channel, a consumer thread takes them to the destination.
+//!
+//! `consumer` has the table of what a crash leaves at each step.
+
+mod consumer;
+mod destination;
+mod file;
+mod follow;
+mod frame;
+mod in_hand;
+mod intake;
+mod listen;
+mod patience;
+mod position;
+mod record;
+mod report;
+mod reread;
+mod shipping;
+mod slots;
+mod source;
+mod tcp;
+
+use crate::args::{Durability, Endpoint, Ship, Store, WhenFull};
+use crate::failure::Failure;
+use crate::stop::{Flag, on_signal};
+use consumer::Consumer;
+use destination::Surroundings;
+use in_hand::InHand;
+use overspill::{DiskBufferedChannel, Storage};
+use position::Position;
+use record::LogRecord;
+use report::Reporter;
+use shipping::{Event, Shipping, spawn};
+use source::Source;
+use std::io::Read;
+use std::sync::mpsc::{Sender, channel};
+
+pub(crate) fn run(args: Ship) -> Result<(), Failure> {
+    let (events, happened) = channel();
+    let signalled = events.clone();
+    // Before anything is opened: a stop that comes early is a stop too.
+    on_signal(move || drop(signalled.send(Event::Signal)))?;
+
+    let reporter = Reporter::new(args.quiet);
+    let channel = open_channel(&args)?;
+    let position = Position::open(&args.dir)?.share();
+    let (in_hand, left) = InHand::open(&args.dir)?;
+    let abandon = Flag::default();
+    let around = Surroundings {
+        position: position.clone(),
+        reporter: reporter.clone(),
+        abandon: abandon.clone(),
+    };
+    let destination = destination::open(&args.to, args.framing, around.clone())?;
+    let source = Source::open(&args.from, args.framing, &around)?;
+    reporter.say(format!(
+        "shipping {} to {}, spilling to {}",
+        args.from,
+        args.to,
+        args.dir.display()
+    ));
+    let waiting = channel.open_report().replayed;
+    if waiting > 0 {
+        reporter.say(format!("{waiting} lines of the last run go first"));
+    }
+
+    let began_at = match &source {
+        Source::File(tail) => Some((tail.source(), tail.began_at())),
+        _ => None,
+    };
+    let drops = matches!(args.when_full, WhenFull::DropOldest | WhenFull::DropNewest);
+    let consumer = Consumer {
+        rx: channel.receiver(),
+        dir: args.dir.clone(),
+        destination,
+        in_hand,
+        around,
+        followed: began_at.map(|(source, _)| source),
+        // What is dropped for want of room is not read again.
+        gaps_before: if drops {
+            began_at.map_or(0, |(_, end)| end)
+        } else {
+            u64::MAX
+        },
+    };
+    if args.stop_with_stdin && args.from != Endpoint::Standard {
+        stop_with_stdin(events.clone())?;
+    }
+    let shipping = Shipping::new(args, channel, position, reporter, abandon, happened);
+    shipping.run(source, consumer, left, &events)
+}
+
+fn open_channel(args: &Ship) -> Result<DiskBufferedChannel<LogRecord>, Failure> {
+    let mut builder = DiskBufferedChannel::<LogRecord>::builder(&args.dir)
+        .schema("overspill-ship/1")
+        .memory_items(args.memory_items)
+        .storage(match args.store {
+            Store::Sled => Storage::Sled,
+        })
+        .durability(match args.durability {
+            Durability::Spill => overspill::Durability::Spill,
+            Durability::Process => overspill::Durability::Process,
+        })
+        .when_full(match args.when_full {
+            WhenFull::Block => overspill::WhenFull::Block,
+            WhenFull::Reject => overspill::WhenFull::Reject,
+            WhenFull::DropOldest => overspill::WhenFull::DropOldest,
+            WhenFull::DropNewest => overspill::WhenFull::DropNewest,
+        });
+    if let Some(bytes) = args.disk_max {
+        builder = builder.disk_bytes_max(bytes);
+    }
+    builder.open().map_err(|error| {
+        let remedy = match &error {
+            overspill::OpenError::Locked { .. } => "stop that process, or choose another --dir",
+            overspill::OpenError::Config(_) => "change the option",
+            overspill::OpenError::Format { .. } | overspill::OpenError::Schema { .. } => {
+                "choose another --dir"
+            }
+            _ => "check the path, its permissions and the disk",
+        };
+        Failure::of("open the channel in", args.dir.display(), error, remedy)
+    })
+}
+
+/// For a child process: its parent holds the other end of stdin, and ends it at the latest by ending itself.
+fn stop_with_stdin(events: Sender<Event>) -> Result<(), Failure> {
+    let wait = move || {
+        let mut stdin = std::io::stdin().lock();
+        while matches!(stdin.read(&mut [0; 64]), Ok(1..)) {}
+        let _ = events.send(Event::Signal);
+    };
+    spawn("stdin", wait).map(drop)
+}

@@ -1,0 +1,141 @@
+//! The TCP destination against peers that come, go and say nonsense.
+
+use super::*;
+use crate::ship::position::Position;
+use crate::ship::report::Reporter;
+use std::net::TcpListener;
+use std::thread;
+
+fn destination(dir: &tempfile::TempDir, address: &str, framing: Framing) -> (TcpDestination, Flag) {
+    let position = Position::open(&dir.path().join("spool")).unwrap().share();
+    let abandon = Flag::default();
+    let around = Surroundings {
+        position,
+        reporter: Reporter::new(true),
+        abandon: abandon.clone(),
+    };
+    (TcpDestination::new(address, framing, around), abandon)
+}
+
+fn batch(text: &str) -> Vec<LogRecord> {
+    vec![LogRecord {
+        source: 1,
+        end: text.len() as u64,
+        line: text.into(),
+    }]
+}
+
+/// The receiver's side of a connection, up to the first batch.
+fn welcome(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(&GREETING).unwrap();
+    stream.read_exact(&mut [0; GREETING.len()]).unwrap();
+    stream
+}
+
+#[test]
+fn a_batch_without_a_receipt_is_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut destination, _) = destination(
+        &dir,
+        &listener.local_addr().unwrap().to_string(),
+        Framing::Ack,
+    );
+    let receiver = thread::spawn(move || {
+        let first = frame::read_batch(&mut welcome(&listener)).unwrap().unwrap();
+        let mut again = welcome(&listener);
+        let second = frame::read_batch(&mut again).unwrap().unwrap();
+        again.write_all(&frame::encode_receipt(second.0)).unwrap();
+        (first.1, second.1)
+    });
+    assert_eq!(
+        destination.deliver(&batch("one\n")).unwrap(),
+        Outcome::Taken
+    );
+    let (first, second) = receiver.join().unwrap();
+    assert_eq!(first, batch("one\n"));
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_receipt_for_another_batch_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut destination, _) = destination(
+        &dir,
+        &listener.local_addr().unwrap().to_string(),
+        Framing::Ack,
+    );
+    let receiver = thread::spawn(move || {
+        let mut peer = welcome(&listener);
+        frame::read_batch(&mut peer).unwrap();
+        peer.write_all(&frame::encode_receipt(u64::MAX)).unwrap();
+        drop(peer);
+    });
+    assert!(destination.attempt(&batch("one\n")).is_err());
+    receiver.join().unwrap();
+}
+
+#[test]
+fn a_plain_peer_that_has_closed_has_taken_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut destination, _) = destination(
+        &dir,
+        &listener.local_addr().unwrap().to_string(),
+        Framing::Lines,
+    );
+    let receiver = thread::spawn(move || {
+        let mut taken = [Vec::new(), Vec::new()];
+        for taken in &mut taken {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = [0; 4];
+            stream.read_exact(&mut line).unwrap();
+            taken.extend(line);
+        }
+        taken
+    });
+    destination.deliver(&batch("one\n")).unwrap();
+    // The peer's closing arrives before the next batch goes out: it would vanish in the network stack.
+    let peer = destination.connection.as_ref().unwrap();
+    peer.stream().set_read_timeout(None).unwrap();
+    assert_eq!(peer.stream().peek(&mut [0]).unwrap(), 0);
+    destination.deliver(&batch("two\n")).unwrap();
+    assert_eq!(
+        receiver.join().unwrap(),
+        [b"one\n".to_vec(), b"two\n".to_vec()]
+    );
+}
+
+#[test]
+fn a_destination_that_is_away_is_tried_until_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (mut destination, abandon) = destination(&dir, &closed.to_string(), Framing::Ack);
+    let sender = thread::spawn(move || destination.deliver(&batch("one\n")).unwrap());
+    abandon.raise();
+    assert_eq!(sender.join().unwrap(), Outcome::Abandoned);
+}
+
+#[test]
+fn a_peer_that_speaks_something_else_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut destination, _) = destination(
+        &dir,
+        &listener.local_addr().unwrap().to_string(),
+        Framing::Ack,
+    );
+    let peer = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+        stream
+    });
+    let error = destination.attempt(&batch("one\n")).unwrap_err();
+    assert!(error.to_string().contains("--framing ack"), "{error}");
+    peer.join().unwrap();
+}

@@ -1,0 +1,422 @@
+//! Blocks: many records framed together with one header and two checksums, the unit of disk I/O.
+//!
+//! All integers are little-endian.
+//!
+//! ```text
+//! offset size
+//!      0    8  magic "OVSPBLOK"
+//!      8    2  format version (1)
+//!     10    2  flags (0)
+//!     12    4  record count
+//!     16    8  first sequence number
+//!     24    8  end of the block that was on disk before this one
+//!     32    8  incarnation
+//!     40    8  earliest admission, milliseconds since the Unix epoch
+//!     48    8  latest admission, milliseconds since the Unix epoch
+//!     56    4  payload length in bytes
+//!     60    4  CRC-32C of the payload
+//!     64    8  cursor when the block was sealed
+//!     72   64  the eight counters of the conservation law when the block was sealed
+//!    136    4  reserved (0)
+//!    140    4  CRC-32C of bytes 0..140: a length is believed only after this fits
+//!    144    …  payload: per record its length (u32) and its bytes
+//! ```
+
+use crate::ledger::Counters;
+use crate::seq::Seq;
+use std::ops::Range;
+use thiserror::Error;
+
+pub(crate) const MAGIC: [u8; 8] = *b"OVSPBLOK";
+pub(crate) const HEADER_LEN: usize = 144;
+const VERSION: u16 = 1;
+const HEADER_CRC_AT: usize = 140;
+/// Bytes of framing per record.
+pub(crate) const RECORD_OVERHEAD: usize = 4;
+
+/// What a block says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) first: Seq,
+    pub(crate) count: u32,
+    /// One past the last number that had been written when this block was sealed. Between it and
+    /// `first` lie numbers that never went to disk in order (they stayed in memory).
+    pub(crate) prev_end: Seq,
+    pub(crate) incarnation: u64,
+    pub(crate) earliest_ms: u64,
+    pub(crate) latest_ms: u64,
+    pub(crate) payload_len: u32,
+    payload_crc: u32,
+    pub(crate) cursor: Seq,
+    pub(crate) counters: Counters,
+}
+
+/// Why bytes are not a block.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum BlockError {
+    #[error("{found} bytes are too few for a block header of {HEADER_LEN}")]
+    Short { found: usize },
+    #[error("no block magic")]
+    Magic,
+    #[error("header checksum {found:08x}, expected {expected:08x}")]
+    HeaderChecksum { found: u32, expected: u32 },
+    #[error("block format version {found}, supported {VERSION}")]
+    Version { found: u16 },
+    #[error("{found} payload bytes, expected {expected}")]
+    Length { found: usize, expected: usize },
+    #[error("payload checksum {found:08x}, expected {expected:08x}")]
+    PayloadChecksum { found: u32, expected: u32 },
+    #[error("records don't add up to the payload")]
+    Records,
+}
+
+/// A sealed block: header and records, encoded and verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    header: Header,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    /// Checks every byte of `bytes` and takes them as a block.
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, BlockError> {
+        let header = Header::parse(&bytes)?;
+        let payload = bytes.get(HEADER_LEN..).unwrap_or_default();
+        let expected = header.payload_len as usize;
+        if payload.len() != expected {
+            return Err(BlockError::Length {
+                found: payload.len(),
+                expected,
+            });
+        }
+        let found = crc32c::crc32c(payload);
+        if found != header.payload_crc {
+            return Err(BlockError::PayloadChecksum {
+                found,
+                expected: header.payload_crc,
+            });
+        }
+        check_records(payload, header.count)?;
+        Ok(Self { header, bytes })
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(crate) fn first(&self) -> Seq {
+        self.header.first
+    }
+
+    /// One past the last number in the block.
+    pub(crate) fn end(&self) -> Seq {
+        self.header.first + u64::from(self.header.count)
+    }
+
+    pub(crate) fn seqs(&self) -> Range<Seq> {
+        self.first()..self.end()
+    }
+
+    /// Header and payload, as they stand on disk.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The record at `offset` bytes into the payload and the offset of the next one.
+    pub(crate) fn record_at(&self, offset: usize) -> Option<(&[u8], usize)> {
+        record_at(self.bytes.get(HEADER_LEN..)?, offset)
+    }
+
+    /// The payload offset of the record that holds number `seq`.
+    pub(crate) fn offset_of(&self, seq: Seq) -> Option<usize> {
+        let mut offset = 0;
+        for _ in self.first()..seq.min(self.end()) {
+            offset = self.record_at(offset)?.1;
+        }
+        Some(offset)
+    }
+}
+
+fn record_at(payload: &[u8], offset: usize) -> Option<(&[u8], usize)> {
+    let start = offset.checked_add(RECORD_OVERHEAD)?;
+    let prefix: [u8; RECORD_OVERHEAD] = payload.get(offset..start)?.try_into().ok()?;
+    let end = start.checked_add(u32::from_le_bytes(prefix) as usize)?;
+    Some((payload.get(start..end)?, end))
+}
+
+fn check_records(payload: &[u8], count: u32) -> Result<(), BlockError> {
+    let mut offset = 0;
+    for _ in 0..count {
+        offset = record_at(payload, offset).ok_or(BlockError::Records)?.1;
+    }
+    if offset == payload.len() {
+        Ok(())
+    } else {
+        Err(BlockError::Records)
+    }
+}
+
+impl Header {
+    /// Reads a header from the start of `bytes`. Nothing in it is believed before its checksum fits.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, BlockError> {
+        let header: &[u8; HEADER_LEN] = bytes
+            .first_chunk()
+            .ok_or(BlockError::Short { found: bytes.len() })?;
+        let mut fields = Fields(header);
+        if fields.take::<8>() != MAGIC {
+            return Err(BlockError::Magic);
+        }
+        let (covered, expected) = header.split_at(HEADER_CRC_AT);
+        let found = crc32c::crc32c(covered);
+        let expected = expected
+            .first_chunk()
+            .map_or(0, |crc| u32::from_le_bytes(*crc));
+        if found != expected {
+            return Err(BlockError::HeaderChecksum { found, expected });
+        }
+        let version = u16::from_le_bytes(fields.take());
+        if version != VERSION {
+            return Err(BlockError::Version { found: version });
+        }
+        let _flags = fields.take::<2>();
+        let count = fields.u32();
+        Ok(Self {
+            first: fields.u64(),
+            count,
+            prev_end: fields.u64(),
+            incarnation: fields.u64(),
+            earliest_ms: fields.u64(),
+            latest_ms: fields.u64(),
+            payload_len: fields.u32(),
+            payload_crc: fields.u32(),
+            cursor: fields.u64(),
+            counters: Counters {
+                accepted_unnumbered: fields.u64(),
+                acknowledged: fields.u64(),
+                dropped_full: fields.u64(),
+                dropped_expired: fields.u64(),
+                dropped_unencodable: fields.u64(),
+                dead_lettered: fields.u64(),
+                lost: fields.u64(),
+                unaccounted: fields.u64(),
+            },
+        })
+    }
+
+    fn write(&self, bytes: &mut [u8; HEADER_LEN]) {
+        let mut out = Vec::with_capacity(HEADER_LEN);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&0u16.to_le_bytes());
+        out.extend_from_slice(&self.count.to_le_bytes());
+        for field in [
+            self.first,
+            self.prev_end,
+            self.incarnation,
+            self.earliest_ms,
+            self.latest_ms,
+        ] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        out.extend_from_slice(&self.payload_len.to_le_bytes());
+        out.extend_from_slice(&self.payload_crc.to_le_bytes());
+        let counters = &self.counters;
+        for field in [
+            self.cursor,
+            counters.accepted_unnumbered,
+            counters.acknowledged,
+            counters.dropped_full,
+            counters.dropped_expired,
+            counters.dropped_unencodable,
+            counters.dead_lettered,
+            counters.lost,
+            counters.unaccounted,
+        ] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        out.extend_from_slice(&0u32.to_le_bytes());
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        bytes.copy_from_slice(&out);
+    }
+}
+
+/// Takes fixed-width fields off the front of a header.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let Some((field, rest)) = self.0.split_first_chunk::<N>() else {
+            return [0; N];
+        };
+        self.0 = rest;
+        *field
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+}
+
+/// What is known about a block only when it is sealed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seal {
+    pub(crate) prev_end: Seq,
+    pub(crate) incarnation: u64,
+    pub(crate) latest_ms: u64,
+    pub(crate) cursor: Seq,
+    pub(crate) counters: Counters,
+}
+
+/// A block in the making.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockBuilder {
+    first: Seq,
+    count: u32,
+    earliest_ms: u64,
+    bytes: Vec<u8>,
+}
+
+impl BlockBuilder {
+    pub(crate) fn new(first: Seq, earliest_ms: u64, capacity: usize) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER_LEN + capacity);
+        bytes.resize(HEADER_LEN, 0);
+        Self {
+            first,
+            count: 0,
+            earliest_ms,
+            bytes,
+        }
+    }
+
+    pub(crate) fn push(&mut self, record: &[u8]) {
+        // `item_bytes_max` is clamped far below 4 GiB, so the length always fits.
+        let len = u32::try_from(record.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(record);
+        self.count += 1;
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes that the sealed block will have.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn first(&self) -> Seq {
+        self.first
+    }
+
+    /// One past the last number in the block.
+    pub(crate) fn end(&self) -> Seq {
+        self.first + u64::from(self.count)
+    }
+
+    pub(crate) fn earliest_ms(&self) -> u64 {
+        self.earliest_ms
+    }
+
+    /// The record at `offset` bytes into the payload and the offset of the next one.
+    pub(crate) fn record_at(&self, offset: usize) -> Option<(&[u8], usize)> {
+        record_at(self.bytes.get(HEADER_LEN..)?, offset)
+    }
+
+    /// Whether a record of `len` bytes keeps the payload within `block_bytes`.
+    pub(crate) fn fits(&self, len: usize, block_bytes: usize) -> bool {
+        self.bytes.len() + RECORD_OVERHEAD + len <= HEADER_LEN + block_bytes
+    }
+
+    /// Seals a copy: the builder is shared with whoever reads it meanwhile.
+    pub(crate) fn seal_copy(&self, seal: &Seal) -> Block {
+        self.clone().seal(seal)
+    }
+
+    pub(crate) fn seal(mut self, seal: &Seal) -> Block {
+        let payload = self.bytes.get(HEADER_LEN..).unwrap_or_default();
+        let header = Header {
+            first: self.first,
+            count: self.count,
+            prev_end: seal.prev_end,
+            incarnation: seal.incarnation,
+            earliest_ms: self.earliest_ms,
+            latest_ms: seal.latest_ms.max(self.earliest_ms),
+            payload_len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            payload_crc: crc32c::crc32c(payload),
+            cursor: seal.cursor,
+            counters: seal.counters,
+        };
+        if let Some(room) = self.bytes.first_chunk_mut() {
+            header.write(room);
+        }
+        Block {
+            header,
+            bytes: self.bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(records: &[&[u8]]) -> Block {
+        let mut builder = BlockBuilder::new(41, 7, 64);
+        for record in records {
+            builder.push(record);
+        }
+        let counters = Counters {
+            acknowledged: 40,
+            lost: 1,
+            ..Counters::default()
+        };
+        builder.seal(&Seal {
+            prev_end: 40,
+            incarnation: 3,
+            latest_ms: 9,
+            cursor: 41,
+            counters,
+        })
+    }
+
+    #[test]
+    fn a_block_reads_back_as_it_was_written() {
+        let block = sample(&[b"first", b"", b"third"]);
+        let again = Block::parse(block.as_bytes().to_vec()).unwrap();
+        assert_eq!(again, block);
+        assert_eq!(again.seqs(), 41..44);
+        assert_eq!(again.header().counters.acknowledged, 40);
+        assert_eq!(
+            again.record_at(again.offset_of(43).unwrap()).unwrap().0,
+            b"third"
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_noticed() {
+        let block = sample(&[b"one record", b"and another"]);
+        let bytes = block.as_bytes();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.to_vec();
+                damaged[at] ^= 1 << bit;
+                assert!(Block::parse(damaged).is_err(), "bit {bit} of byte {at}");
+            }
+            assert!(Block::parse(bytes[..at].to_vec()).is_err(), "cut at {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Block::parse(bytes);
+        }
+    }
+}

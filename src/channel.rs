@@ -1,0 +1,494 @@
+//! The channel itself, its handles' common part, and `Control`.
+
+use crate::codec::Codec;
+use crate::config::{Builder, Settings};
+use crate::core::Shared;
+use crate::dir::Quarantined;
+use crate::error::{HaltError, HaltFault, HaltReport, OpenError, SyncError};
+use crate::event::Listener;
+use crate::queue::Queue;
+use crate::receiver::Receiver;
+use crate::sender::Sender;
+use crate::state::State;
+use crate::stats::{OpenReport, Stats};
+use crate::sync::{self, Mutex};
+use crate::wait::{Ticket, block_until};
+use crate::worker;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::future::poll_fn;
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Which ends of the channel a handle keeps open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Both,
+    Sends,
+    Receives,
+    Neither,
+}
+
+impl Role {
+    fn sends(self) -> usize {
+        usize::from(matches!(self, Self::Both | Self::Sends))
+    }
+
+    fn receives(self) -> usize {
+        usize::from(matches!(self, Self::Both | Self::Receives))
+    }
+}
+
+/// A counted share of the channel.
+pub(crate) struct Handle<T> {
+    pub(crate) shared: Arc<Shared<T>>,
+    role: Role,
+}
+
+impl<T> Handle<T> {
+    fn new(shared: Arc<Shared<T>>, role: Role) -> Self {
+        shared.enter(|state, _| {
+            state.handles += 1;
+            state.senders += role.sends();
+            state.receivers += role.receives();
+        });
+        Self { shared, role }
+    }
+
+    pub(crate) fn share(&self, role: Role) -> Self {
+        Self::new(Arc::clone(&self.shared), role)
+    }
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        self.share(self.role)
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        let last = self.shared.enter(|state, wakes| {
+            state.handles -= 1;
+            state.senders -= self.role.sends();
+            state.receivers -= self.role.receives();
+            if state.senders == 0 || state.receivers == 0 {
+                state.wake_everybody(wakes);
+            }
+            state.handles == 0
+        });
+        if last {
+            self.shared.halt_unattended();
+        }
+    }
+}
+
+/// A channel from producers to consumers that spills to disk when the consumers lag, and replays what is left at the next start, in order.
+///
+/// The channel handle can send and receive through [`sender`](Self::sender) and [`receiver`](Self::receiver) and counts as one of each:
+/// while it lives, neither end is disconnected. [`split`](Self::split) gives it up for a pair.
+///
+/// # Durability
+///
+/// What an accepted item survives is chosen with [`Builder::durability`]. In the default, `Durability::Spill`, a
+/// process that ends without [`halt`](Self::halt) or drop (`process::exit`, an unhandled SIGTERM, abort) loses what was in memory:
+/// [`Stats::at_risk_items`] says how much that is.
+///
+/// # Examples
+///
+/// ```
+/// use overspill::DiskBufferedChannel;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("spool");
+/// let channel = DiskBufferedChannel::<String>::open(&dir)?;
+/// channel.sender().send("disk 3 is hot".to_owned())?;
+/// channel.halt()?;
+///
+/// let channel = DiskBufferedChannel::<String>::open(&dir)?;
+/// assert_eq!(channel.open_report().replayed, 1);
+/// assert_eq!(channel.receiver().recv()?, "disk 3 is hot");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct DiskBufferedChannel<T> {
+    handle: Handle<T>,
+}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> DiskBufferedChannel<T> {
+    /// Opens the channel in `dir` with every default; creates the directory where there is none.
+    ///
+    /// In `Durability::Spill` (the default), a process that ends without `halt` or drop loses what was in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what is in the way; the directory is then as it was.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder(dir).open()
+    }
+}
+
+impl<T> DiskBufferedChannel<T> {
+    /// Settings for a channel in `dir`.
+    pub fn builder(dir: impl AsRef<Path>) -> Builder<T> {
+        Builder::new(dir.as_ref())
+    }
+
+    /// A new sending handle.
+    pub fn sender(&self) -> Sender<T> {
+        Sender::new(self.handle.share(Role::Sends))
+    }
+
+    /// A new receiving handle whose items are acknowledged as `recv` returns them.
+    pub fn receiver(&self) -> Receiver<T> {
+        Receiver::new(self.handle.share(Role::Receives))
+    }
+
+    /// Gives the channel up for a sender, a receiver, and a [`Control`] that counts as neither.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use overspill::DiskBufferedChannel;
+    /// # let dir = tempfile::tempdir()?;
+    /// let (tx, rx, control) = DiskBufferedChannel::<u32>::open(dir.path().join("spool"))?.split();
+    /// tx.send(7)?;
+    /// drop(tx);
+    /// assert_eq!(rx.iter().collect::<Vec<_>>(), [7]);
+    /// control.halt()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn split(self) -> (Sender<T>, Receiver<T>, Control<T>) {
+        let control = Control {
+            handle: self.handle.share(Role::Neither),
+        };
+        (self.sender(), self.receiver(), control)
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.handle.shared.settings
+    }
+
+    /// What opening the directory found.
+    pub fn open_report(&self) -> &OpenReport {
+        &self.handle.shared.report
+    }
+}
+
+/// A handle that watches and ends a channel and keeps neither side of it open.
+///
+/// Made by [`DiskBufferedChannel::split`].
+pub struct Control<T> {
+    handle: Handle<T>,
+}
+
+/// The verbs that `DiskBufferedChannel` and `Control` share.
+macro_rules! life {
+    ($name:ident) => {
+        impl<T> $name<T> {
+            /// Exact figures of this moment.
+            pub fn stats(&self) -> Stats {
+                self.handle.shared.stats()
+            }
+
+            /// Everything that was set aside because it was damaged.
+            pub fn quarantined(&self) -> Vec<Quarantined> {
+                self.handle.shared.quarantined.lock().clone()
+            }
+
+            /// Items that wait, in memory and on disk.
+            pub fn len(&self) -> usize {
+                self.handle.shared.len()
+            }
+
+            /// True when nothing waits.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// True when the intake has ended.
+            pub fn is_closed(&self) -> bool {
+                self.handle.shared.is_closed()
+            }
+
+            /// Ends the intake: senders get [`SendError::Closed`](crate::SendError::Closed), receivers take everything left, then
+            /// get [`RecvError::Closed`](crate::RecvError::Closed).
+            pub fn close(&self) {
+                self.handle.shared.close();
+            }
+
+            /// Stops both ends now, saves all that is left, releases the directory.
+            ///
+            /// Every blocked call wakes: senders get their item back in [`SendError::Halted`](crate::SendError::Halted), receivers get
+            /// [`RecvError::Halted`](crate::RecvError::Halted). The directory can be opened again at once. A second call returns the
+            /// same report.
+            ///
+            /// # Errors
+            ///
+            /// [`HaltError`] holds the items that could not be saved. The channel is halted all the same.
+            /// Called from the channel's own event callback it does nothing and says so.
+            ///
+            /// # Durability
+            ///
+            /// After `Ok`, everything that was pending is on disk and synced as well as the store can.
+            /// It waits for space for at most 5 s and may exceed the quota by what memory held.
+            pub fn halt(&self) -> Result<HaltReport, HaltError<T>> {
+                self.handle.shared.halt(None)
+            }
+
+            /// As [`halt`](Self::halt), with `leftovers` appended after the intake has stopped.
+            ///
+            /// # Errors
+            ///
+            /// As [`halt`](Self::halt); leftovers that come after another halt has finished are returned too.
+            pub fn halt_with(
+                &self,
+                leftovers: impl IntoIterator<Item = T>,
+            ) -> Result<HaltReport, HaltError<T>> {
+                self.handle.shared.halt(leftovers)
+            }
+
+            /// As [`halt`](Self::halt), without blocking the runtime.
+            ///
+            /// # Errors
+            ///
+            /// As [`halt`](Self::halt).
+            ///
+            /// # Cancel safety
+            ///
+            /// Once polled, the halt goes on to its end, whether this future is dropped or not.
+            pub async fn halt_async(&self) -> Result<HaltReport, HaltError<T>> {
+                self.handle.halt_async().await
+            }
+
+            /// Closes, lets consumers work for up to `timeout`, then halts.
+            ///
+            /// # Errors
+            ///
+            /// As [`halt`](Self::halt).
+            pub fn drain(&self, timeout: Duration) -> Result<HaltReport, HaltError<T>> {
+                let shared = &self.handle.shared;
+                shared.close();
+                let deadline = Instant::now() + timeout;
+                let mut ticket = Ticket::default();
+                if !Listener::is_running_here() {
+                    block_until(Some(deadline), |waker| {
+                        shared.poll_drained(deadline, &mut ticket, waker)
+                    });
+                }
+                shared.leave_life(&mut ticket);
+                self.halt()
+            }
+
+            /// As [`drain`](Self::drain), without blocking the runtime.
+            ///
+            /// # Errors
+            ///
+            /// As [`halt`](Self::halt).
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropped before the deadline, the channel stays closed and is not halted.
+            pub async fn drain_async(&self, timeout: Duration) -> Result<HaltReport, HaltError<T>> {
+                let shared = &self.handle.shared;
+                shared.close();
+                let deadline = Instant::now() + timeout;
+                LifeWait::new(shared, |ticket, waker| {
+                    shared.poll_drained(deadline, ticket, waker)
+                })
+                .wait()
+                .await;
+                self.halt_async().await
+            }
+
+            /// Puts everything accepted so far on disk and syncs it.
+            ///
+            /// # Errors
+            ///
+            /// [`SyncError`] says what is in the way; nothing is lost by it.
+            ///
+            /// # Durability
+            ///
+            /// On the sled store this is a flush and an fdatasync of its files. That survived every simulated power cut
+            /// we tried, which is evidence and not a promise.
+            pub fn sync(&self) -> Result<(), SyncError> {
+                let shared = &self.handle.shared;
+                let request = shared.request_sync();
+                let mut ticket = Ticket::default();
+                block_until(None, |waker| shared.poll_sync(request, &mut ticket, waker))
+                    .unwrap_or(Ok(()))
+            }
+
+            /// As [`sync`](Self::sync), without blocking the runtime.
+            ///
+            /// # Errors
+            ///
+            /// As [`sync`](Self::sync).
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the future loses nothing; the sync may happen all the same.
+            pub async fn sync_async(&self) -> Result<(), SyncError> {
+                let shared = &self.handle.shared;
+                let request = shared.request_sync();
+                LifeWait::new(shared, |ticket, waker| {
+                    shared.poll_sync(request, ticket, waker)
+                })
+                .wait()
+                .await
+            }
+
+            /// Ends the channel as a crash of the process would: stops the thread, releases the lock, saves nothing.
+            #[cfg(any(test, feature = "test-util"))]
+            pub fn crash(&self) {
+                self.handle
+                    .shared
+                    .enter(|state, _| state.crash_wanted = true);
+                self.handle.shared.begin_halt(None);
+                self.handle.shared.wait_halted();
+            }
+        }
+
+        impl<T> Clone for $name<T> {
+            fn clone(&self) -> Self {
+                Self {
+                    handle: self.handle.clone(),
+                }
+            }
+        }
+
+        impl<T> fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.handle.shared.describe(stringify!($name), f)
+            }
+        }
+    };
+}
+life!(DiskBufferedChannel);
+life!(Control);
+
+impl<T> Handle<T> {
+    async fn halt_async(&self) -> Result<HaltReport, HaltError<T>> {
+        let shared = &self.shared;
+        if Listener::is_running_here() {
+            return Err(HaltError::new(
+                HaltReport::default(),
+                HaltFault::FromCallback,
+                Vec::new(),
+            ));
+        }
+        shared.begin_halt(None);
+        // A store may hang, and then only a thread notices: nobody polls a future by the clock.
+        (shared.watch_halt)(shared);
+        LifeWait::new(shared, |ticket, waker| shared.poll_halted(ticket, waker))
+            .wait()
+            .await;
+        shared.halt_result(Vec::new())
+    }
+}
+
+/// A future's place among those who wait for the channel's life to go on.
+struct LifeWait<'a, T, F> {
+    shared: &'a Arc<Shared<T>>,
+    ticket: Ticket,
+    poll: F,
+}
+
+impl<'a, T, F, R> LifeWait<'a, T, F>
+where
+    F: FnMut(&mut Ticket, &Waker) -> Poll<R>,
+{
+    fn new(shared: &'a Arc<Shared<T>>, poll: F) -> Self {
+        Self {
+            shared,
+            ticket: Ticket::default(),
+            poll,
+        }
+    }
+
+    async fn wait(mut self) -> R {
+        let this = &mut self;
+        poll_fn(|cx| (this.poll)(&mut this.ticket, cx.waker())).await
+    }
+}
+
+impl<T, F> Drop for LifeWait<'_, T, F> {
+    fn drop(&mut self) {
+        self.shared.leave_life(&mut self.ticket);
+    }
+}
+
+/// Opens the directory and makes the first handle.
+pub(crate) fn open<T: Send + 'static>(
+    settings: Settings,
+    codec: Box<dyn Codec<T>>,
+) -> Result<DiskBufferedChannel<T>, OpenError> {
+    let (queue, recovered) = Queue::open(&settings, codec.name())?;
+    let limits = queue.limits();
+    let mut state = State::new(
+        limits,
+        recovered.ledger,
+        recovered.next_seq,
+        recovered.disk_room,
+    );
+    state.figures = queue.figures();
+    let quarantined = recovered.report.quarantined.clone();
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        settings,
+        codec,
+        queue: Mutex::new(Some(queue)),
+        thread: Mutex::new(None),
+        start_worker: worker::start,
+        watch_halt,
+        report: recovered.report,
+        quarantined: Mutex::new(quarantined),
+    });
+    Ok(DiskBufferedChannel {
+        handle: Handle::new(shared, Role::Both),
+    })
+}
+
+/// Waits for the end of a halt on a thread of its own, which notices a hung store.
+fn watch_halt<T: Send + 'static>(shared: &Arc<Shared<T>>) {
+    let watched = Arc::clone(shared);
+    if sync::spawn("overspill-halt", move || watched.wait_halted()).is_err() {
+        shared.wait_halted();
+    }
+}
+
+/// Opens on a thread of its own.
+pub(crate) async fn open_async<T: Send + 'static>(
+    settings: Settings,
+    codec: Box<dyn Codec<T>>,
+) -> Result<DiskBufferedChannel<T>, OpenError> {
+    type Opened<T> = Option<Result<DiskBufferedChannel<T>, OpenError>>;
+    let slot: Arc<Mutex<(Opened<T>, Option<Waker>)>> = Arc::new(Mutex::new((None, None)));
+    let filled = Arc::clone(&slot);
+    let path = settings.dir.clone();
+    let opening = move || {
+        let opened = open(settings, codec);
+        let waker = {
+            let mut slot = filled.lock();
+            slot.0 = Some(opened);
+            slot.1.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    };
+    sync::spawn("overspill-open", opening)
+        .map_err(|source| crate::error::StoreError::io("start a thread to open", &path, source))?;
+    poll_fn(|cx| {
+        let mut slot = slot.lock();
+        match slot.0.take() {
+            Some(opened) => Poll::Ready(opened),
+            None => {
+                slot.1 = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,358 @@
+//! The settings of a channel and their builder.
+
+use crate::codec::{Bincode, Codec};
+use crate::error::{ConfigError, OpenError};
+use crate::event::{Event, Listener};
+use crate::{DiskBufferedChannel, channel};
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a `send` that returned `Ok` survives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Halt, drop and restart. A crash loses what was in memory:
+    /// [`Stats::at_risk_items`](crate::Stats::at_risk_items) says how much that is right now.
+    /// Nothing is encoded or written while the consumer keeps up.
+    #[default]
+    Spill,
+    /// Also a crash or `kill -9` of the process: every item is handed to the operating system before `Ok`.
+    Process,
+    /// Also a power cut, up to the last such duration. Not on sled.
+    Interval(Duration),
+    /// Also a power cut: `Ok` only after the device has it. Not on sled.
+    Sync,
+}
+
+impl Durability {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Spill => "spill",
+            Self::Process => "process",
+            Self::Interval(_) => "interval",
+            Self::Sync => "sync",
+        }
+    }
+}
+
+/// What happens to new items while the disk space is used up.
+///
+/// *Full* is one condition: `disk_bytes_max`, `disk_free_min`, or a file system without room. It ends by itself
+/// as consumers take items or space returns. Draining needs no free space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Senders wait.
+    #[default]
+    Block,
+    /// Senders get the item back in [`SendError::Full`](crate::SendError::Full).
+    Reject,
+    /// The oldest items on disk are dropped and counted, a whole database at a time; never what is in memory.
+    /// Waits where there is nothing to drop.
+    DropOldest,
+    /// The new item is accepted, dropped and counted.
+    DropNewest,
+}
+
+/// Where the backlog is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Storage {
+    /// A chain of small sled databases (cargo feature `sled`).
+    #[default]
+    Sled,
+}
+
+/// The largest settable `item_bytes_max`: record lengths are 32 bits wide on disk.
+const ITEM_BYTES_LIMIT: u64 = 1 << 30;
+
+/// Settings without types.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) dir: PathBuf,
+    pub(crate) memory_items: usize,
+    pub(crate) memory_bytes_max: usize,
+    pub(crate) item_bytes_max: usize,
+    pub(crate) block_bytes: Option<usize>,
+    pub(crate) disk_bytes_max: Option<u64>,
+    pub(crate) disk_free_min: Option<u64>,
+    pub(crate) when_full: WhenFull,
+    pub(crate) durability: Durability,
+    pub(crate) storage: Storage,
+    pub(crate) schema: Option<String>,
+    pub(crate) listener: Listener,
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) always_encode: bool,
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) faults: crate::store::faulty::Faults,
+    #[cfg(feature = "test-util")]
+    pub(crate) temporary: Option<std::sync::Arc<tempfile::TempDir>>,
+    #[cfg(any(test, shuttle, feature = "test-util"))]
+    pub(crate) sim: Option<crate::store::sim::SimDisk>,
+}
+
+impl Settings {
+    fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            memory_items: 1024,
+            memory_bytes_max: 64 << 20,
+            item_bytes_max: 16 << 20,
+            block_bytes: None,
+            disk_bytes_max: None,
+            disk_free_min: None,
+            when_full: WhenFull::default(),
+            durability: Durability::default(),
+            storage: Storage::default(),
+            schema: None,
+            listener: Listener::default(),
+            #[cfg(any(test, feature = "test-util"))]
+            always_encode: false,
+            #[cfg(any(test, feature = "test-util"))]
+            faults: crate::store::faulty::Faults::default(),
+            #[cfg(feature = "test-util")]
+            temporary: None,
+            #[cfg(any(test, shuttle, feature = "test-util"))]
+            sim: None,
+        }
+    }
+
+    /// True when every item goes to disk before `send` returns.
+    pub(crate) fn is_write_ahead(&self) -> bool {
+        self.durability != Durability::Spill
+    }
+
+    /// True when every item passes through the codec, whichever way it goes.
+    pub(crate) fn encodes_always(&self) -> bool {
+        #[cfg(any(test, feature = "test-util"))]
+        if self.always_encode {
+            return true;
+        }
+        false
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let zero = [
+            ("memory_items", self.memory_items == 0),
+            ("memory_bytes_max", self.memory_bytes_max == 0),
+            ("item_bytes_max", self.item_bytes_max == 0),
+            ("block_bytes", self.block_bytes == Some(0)),
+            ("disk_bytes_max", self.disk_bytes_max == Some(0)),
+        ];
+        if let Some((setting, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(ConfigError::Zero { setting });
+        }
+        if self.item_bytes_max as u64 > ITEM_BYTES_LIMIT {
+            return Err(ConfigError::TooLarge {
+                setting: "item_bytes_max",
+                found: self.item_bytes_max as u64,
+                most: ITEM_BYTES_LIMIT,
+            });
+        }
+        match (self.storage, &self.durability) {
+            (Storage::Sled, Durability::Interval(_) | Durability::Sync) => {
+                Err(ConfigError::DurabilityUnsupported {
+                    durability: self.durability.name(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Sets up a [`DiskBufferedChannel`]. Setters can't fail: [`open`](Self::open) checks them together.
+///
+/// # Examples
+///
+/// ```
+/// use overspill::{DiskBufferedChannel, Durability, WhenFull};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let channel = DiskBufferedChannel::<String>::builder(dir.path().join("spool"))
+///     .memory_items(256)
+///     .disk_bytes_max(1 << 30)
+///     .when_full(WhenFull::DropOldest)
+///     .durability(Durability::Process)
+///     .open()?;
+/// # channel.halt()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Builder<T, C = Bincode> {
+    settings: Settings,
+    codec: C,
+    item: PhantomData<fn(T)>,
+}
+
+impl<T, C: Clone> Clone for Builder<T, C> {
+    fn clone(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            codec: self.codec.clone(),
+            item: PhantomData,
+        }
+    }
+}
+
+impl<T, C> fmt::Debug for Builder<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Builder<T> {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self {
+            settings: Settings::new(dir),
+            codec: Bincode,
+            item: PhantomData,
+        }
+    }
+}
+
+impl<T, C> Builder<T, C> {
+    /// Items that the front, the part of the channel that is ready to be received, may hold. Default 1024.
+    #[must_use]
+    pub fn memory_items(mut self, items: usize) -> Self {
+        self.settings.memory_items = items;
+        self
+    }
+
+    /// Encoded bytes that staging, prefetch and refill may hold together; one item is always admitted. Default 64 MiB.
+    #[must_use]
+    pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.memory_bytes_max = bytes;
+        self
+    }
+
+    /// The largest encoding of one item, in bytes. Default 16 MiB, at most 1 GiB.
+    #[must_use]
+    pub fn item_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.item_bytes_max = bytes;
+        self
+    }
+
+    /// Encoded bytes per block, the unit of disk I/O. Each store has its default and its largest; tiny values work.
+    #[must_use]
+    pub fn block_bytes(mut self, bytes: usize) -> Self {
+        self.settings.block_bytes = Some(bytes);
+        self
+    }
+
+    /// Bytes that the directory may occupy, quarantine included: a hard limit. Default: none.
+    #[must_use]
+    pub fn disk_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.disk_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Leaves this many bytes of the file system free. Default: the smaller of 1 GiB and 5 % of it.
+    #[must_use]
+    pub fn disk_free_min(mut self, bytes: u64) -> Self {
+        self.settings.disk_free_min = Some(bytes);
+        self
+    }
+
+    /// What happens to new items while the disk space is used up. Default: [`WhenFull::Block`].
+    #[must_use]
+    pub fn when_full(mut self, policy: WhenFull) -> Self {
+        self.settings.when_full = policy;
+        self
+    }
+
+    /// What an accepted item survives. Default: [`Durability::Spill`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.settings.durability = durability;
+        self
+    }
+
+    /// Where the backlog is kept. Default: [`Storage::Sled`].
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.settings.storage = storage;
+        self
+    }
+
+    /// How items become bytes. Default: [`Bincode`].
+    #[must_use]
+    pub fn codec<D: Codec<T>>(self, codec: D) -> Builder<T, D> {
+        Builder {
+            settings: self.settings,
+            codec,
+            item: PhantomData,
+        }
+    }
+
+    /// A tag for the shape of the items. A directory that was written under a different one isn't opened.
+    #[must_use]
+    pub fn schema(mut self, tag: impl Into<String>) -> Self {
+        self.settings.schema = Some(tag.into());
+        self
+    }
+
+    /// Is told what happens, on the worker thread, outside the lock. Its panics are caught.
+    #[must_use]
+    pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.settings.listener = Listener::new(callback);
+        self
+    }
+
+    /// Passes every item through the codec, whichever way it goes: shows in a test what a spill would
+    /// do to the items (to `#[serde(skip)]` fields, for instance).
+    #[cfg(any(test, feature = "test-util"))]
+    #[must_use]
+    pub fn always_encode(mut self) -> Self {
+        self.settings.always_encode = true;
+        self
+    }
+
+    /// Removes the directory when the channel is gone.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn owning(mut self, dir: tempfile::TempDir) -> Self {
+        self.settings.temporary = Some(std::sync::Arc::new(dir));
+        self
+    }
+
+    #[cfg(any(test, shuttle, feature = "test-util"))]
+    #[allow(
+        dead_code,
+        reason = "each test build uses its own part of the simulation"
+    )]
+    pub(crate) fn simulated(mut self, disk: crate::store::sim::SimDisk) -> Self {
+        self.settings.sim = Some(disk);
+        self
+    }
+}
+
+impl<T: Send + 'static, C: Codec<T> + 'static> Builder<T, C> {
+    /// Opens the channel; creates its directory where there is none.
+    ///
+    /// Costs the same however much waits in the directory. In `Durability::Spill`, a process that ends without
+    /// `halt` or drop (`process::exit`, an unhandled SIGTERM, abort) loses what was in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what is in the way; the directory is then as it was.
+    pub fn open(self) -> Result<DiskBufferedChannel<T>, OpenError> {
+        self.settings.check()?;
+        channel::open(self.settings, Box::new(self.codec))
+    }
+
+    /// As [`open`](Self::open), on a thread of its own: nothing blocks the runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the opening to its thread, which closes the channel again.
+    pub async fn open_async(self) -> Result<DiskBufferedChannel<T>, OpenError> {
+        self.settings.check()?;
+        channel::open_async(self.settings, Box::new(self.codec)).await
+    }
+}

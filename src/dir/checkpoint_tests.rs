@@ -1,0 +1,171 @@
+use super::*;
+use crate::ledger::Outcome;
+use std::fs as std_fs;
+
+fn directory() -> (tempfile::TempDir, Directory) {
+    let root = tempfile::tempdir().unwrap();
+    let (directory, _) = Directory::prepare(root.path()).unwrap();
+    (root, directory)
+}
+
+fn sample(tail: Seq) -> Checkpoint {
+    let mut ledger = Ledger::default();
+    ledger.acknowledge(0, 5);
+    ledger.finish(8..10, Outcome::Acknowledged);
+    ledger.finish(12..15, Outcome::Lost);
+    ledger.drop_newest();
+    Checkpoint {
+        channel: *b"sixteen bytes id",
+        incarnation: 3,
+        tail,
+        clean_tail: 7,
+        clean: false,
+        ledger,
+    }
+}
+
+fn reopen(directory: &Directory) -> (CheckpointFile, Option<Checkpoint>) {
+    CheckpointFile::open(directory).unwrap().unwrap()
+}
+
+fn image(directory: &Directory) -> Vec<u8> {
+    std_fs::read(directory.checkpoint()).unwrap()
+}
+
+#[test]
+fn every_write_takes_the_older_slot_and_the_newest_one_counts() {
+    let (_root, directory) = directory();
+    let mut file = CheckpointFile::create(&directory, &sample(0)).unwrap();
+    for tail in 1..6 {
+        let before = image(&directory);
+        file.write(&sample(tail), Persist::Os).unwrap();
+        let after = image(&directory);
+        assert_eq!(after.len(), 2 * SLOT_LEN);
+        let slot = usize::from(tail % 2 == 1) * SLOT_LEN;
+        assert_ne!(before[slot..][..SLOT_LEN], after[slot..][..SLOT_LEN]);
+        let other = SLOT_LEN - slot;
+        assert_eq!(before[other..][..SLOT_LEN], after[other..][..SLOT_LEN]);
+        let (reopened, checkpoint) = reopen(&directory);
+        assert_eq!(checkpoint, Some(sample(tail)));
+        file = reopened;
+    }
+}
+
+#[test]
+fn a_torn_write_at_any_byte_leaves_the_older_checkpoint() {
+    let (_root, directory) = directory();
+    let mut file = CheckpointFile::create(&directory, &sample(0)).unwrap();
+    file.write(&sample(1), Persist::Os).unwrap();
+    let before = image(&directory);
+    file.write(&sample(2), Persist::Device).unwrap();
+    let after = image(&directory);
+    // Past the last range both slots are zeros, so the only cuts left are those in the checksum.
+    for written in (0..200).chain(CRC_AT..SLOT_LEN) {
+        let mut torn = before.clone();
+        torn[..written].copy_from_slice(&after[..written]);
+        if torn == before || torn == after {
+            continue;
+        }
+        std_fs::write(directory.checkpoint(), &torn).unwrap();
+        let (mut file, checkpoint) = reopen(&directory);
+        assert_eq!(checkpoint, Some(sample(1)), "{written} bytes written");
+        file.write(&sample(3), Persist::Os).unwrap();
+        assert_eq!(image(&directory)[SLOT_LEN..], before[SLOT_LEN..]);
+        assert_eq!(reopen(&directory).1, Some(sample(3)));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_damage() {
+    let slot = encode(&sample(20), 4);
+    assert_eq!(decode(&slot), Ok((4, sample(20))));
+    let used = RANGES_AT + 3 * RANGE_LEN;
+    for at in (0..used)
+        .chain((used..CRC_AT).step_by(509))
+        .chain(CRC_AT..SLOT_LEN)
+    {
+        for bit in 0..8 {
+            let mut damaged = slot.clone();
+            damaged[at] ^= 1 << bit;
+            assert_eq!(
+                decode(&damaged),
+                Err(Unreadable::Damaged),
+                "bit {bit} of byte {at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_keeps_the_slot_that_is_whole() {
+    let (_root, directory) = directory();
+    CheckpointFile::create(&directory, &sample(9)).unwrap();
+    let whole = image(&directory);
+    for len in [
+        0,
+        1,
+        100,
+        SLOT_LEN - 1,
+        SLOT_LEN,
+        SLOT_LEN + 1,
+        2 * SLOT_LEN - 1,
+    ] {
+        std_fs::write(directory.checkpoint(), &whole[..len]).unwrap();
+        let (mut file, checkpoint) = reopen(&directory);
+        assert_eq!(
+            checkpoint,
+            (len >= SLOT_LEN).then(|| sample(9)),
+            "cut at {len}"
+        );
+        assert_eq!(image(&directory).len(), 2 * SLOT_LEN);
+        file.write(&sample(10), Persist::Device).unwrap();
+        assert_eq!(reopen(&directory).1, Some(sample(10)));
+    }
+}
+
+#[test]
+fn ranges_beyond_the_slot_are_left_out_from_the_top() {
+    let mut ledger = Ledger::default();
+    for number in 0..2000 {
+        ledger.finish(10 + 2 * number..11 + 2 * number, Outcome::Acknowledged);
+    }
+    let checkpoint = Checkpoint {
+        ledger,
+        ..sample(5000)
+    };
+    let (_, again) = decode(&encode(&checkpoint, 1)).unwrap();
+    let kept = again.ledger.above().ranges();
+    assert_eq!(kept.len(), RANGES_MAX);
+    assert_eq!(kept, &checkpoint.ledger.above().ranges()[..RANGES_MAX]);
+    assert_eq!(again.ledger.pending(5000), 5000 - RANGES_MAX as u64);
+    assert_eq!(again.ledger.counters().acknowledged, RANGES_MAX as u64);
+}
+
+#[test]
+fn contents_that_make_no_sense_are_damage_even_under_a_valid_checksum() {
+    let good = encode(&sample(20), 1);
+    let lies: [(usize, u64); 5] = [
+        (72, 9),                    // more items without a number than dropped ones
+        (80, u64::MAX),             // counters that overflow
+        (RANGES_AT, 5),             // a range that begins at the cursor
+        (RANGES_AT + 8, 8),         // an empty range
+        (RANGES_AT + RANGE_LEN, 9), // a range that overlaps the one before
+    ];
+    for (at, lie) in lies {
+        let mut bytes = good[..CRC_AT].to_vec();
+        bytes[at..at + 8].copy_from_slice(&lie.to_le_bytes());
+        seal(&mut bytes);
+        assert_eq!(decode(&bytes), Err(Unreadable::Damaged), "byte {at}");
+    }
+    let mut bytes = good[..CRC_AT].to_vec();
+    bytes[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+    seal(&mut bytes);
+    assert_eq!(decode(&bytes), Err(Unreadable::Damaged));
+}
+
+#[test]
+fn an_error_of_the_device_is_not_damage() {
+    let (_root, directory) = directory();
+    std_fs::create_dir(directory.checkpoint()).unwrap();
+    assert!(CheckpointFile::create(&directory, &sample(0)).is_err());
+}

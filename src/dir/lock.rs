@@ -1,0 +1,122 @@
+//! One owner per directory.
+
+use super::{Directory, clock, fs};
+use crate::error::{OpenError, StoreError};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+/// The operating system's lock on a directory, held as long as this value lives and no longer than its process.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl DirLock {
+    /// Takes the lock or says at once who has it. The lock file stays for ever: deleting it would let two
+    /// processes hold locks on two files of the same name.
+    pub(crate) fn acquire(directory: &Directory) -> Result<Self, OpenError> {
+        let path = directory.lock();
+        let mut file = fs::private_file()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| StoreError::io("open", &path, error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = owner(&mut file);
+                return Err(OpenError::Locked {
+                    path: directory.path().to_owned(),
+                    pid,
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(StoreError::io("lock", &path, error).into());
+            }
+        }
+        // The text only informs: a disk without room for it must not keep anybody from draining.
+        let _ = sign(&mut file);
+        Ok(Self { file, path })
+    }
+
+    /// Gives the lock back; dropping the value does the same, without saying whether it worked.
+    pub(crate) fn release(self) -> Result<(), StoreError> {
+        self.file
+            .unlock()
+            .map_err(|error| StoreError::io("unlock", &self.path, error))
+    }
+}
+
+/// Overwrites before it truncates, so that a text that is there already gives its space to the new one.
+fn sign(file: &mut File) -> io::Result<()> {
+    let text = format!("{}\n{}\n", std::process::id(), clock::utc(clock::now_ms()));
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
+}
+
+/// The owner's process id, unless it has the lock and has not signed yet.
+fn owner(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(256).read_to_string(&mut text).ok()?;
+    let (pid, _since) = text.strip_suffix('\n')?.split_once('\n')?;
+    pid.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> (tempfile::TempDir, Directory) {
+        let root = tempfile::tempdir().unwrap();
+        let (directory, _) = Directory::prepare(root.path()).unwrap();
+        (root, directory)
+    }
+
+    #[test]
+    fn a_second_lock_in_the_same_process_names_the_owner() {
+        let (_root, directory) = directory();
+        let lock = DirLock::acquire(&directory).unwrap();
+        match DirLock::acquire(&directory) {
+            Err(OpenError::Locked { path, pid }) => {
+                assert_eq!(path, directory.path());
+                assert_eq!(pid, Some(std::process::id()));
+            }
+            other => panic!("{other:?}"),
+        }
+        lock.release().unwrap();
+        let again = DirLock::acquire(&directory).unwrap();
+        drop(again);
+        assert!(directory.lock().exists());
+        DirLock::acquire(&directory).unwrap();
+    }
+
+    #[test]
+    fn an_owner_that_has_not_signed_yet_has_no_pid() {
+        let (_root, directory) = directory();
+        for text in ["", "12", "12\n", "twelve\n2026-01-01T00:00:00Z\n"] {
+            std::fs::write(directory.lock(), text).unwrap();
+            let owner = File::open(directory.lock()).unwrap();
+            owner.try_lock().unwrap();
+            match DirLock::acquire(&directory) {
+                Err(OpenError::Locked { pid, .. }) => assert_eq!(pid, None, "{text:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_longer_text_of_an_earlier_owner_leaves_nothing_behind() {
+        let (_root, directory) = directory();
+        std::fs::write(directory.lock(), "x".repeat(200)).unwrap();
+        let lock = DirLock::acquire(&directory).unwrap();
+        drop(lock);
+        let text = std::fs::read_to_string(directory.lock()).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        assert!(!text.contains('x'));
+    }
+}

@@ -1,0 +1,277 @@
+//! A channel's directory: who owns it, whose it is, where a restart begins, and what was set aside.
+//!
+//! This file builds every name in it but those of the store's own files.
+//!
+//! ```text
+//! LOCK           the owner, and the operating system's lock
+//! channel        identity: format, codec, schema tag, channel id
+//! checkpoint     cursor, counters and tail, in two slots
+//! sled/          the store
+//! quarantine/    damaged units
+//! dead-letters/  items that were given up
+//! ```
+
+mod bytes;
+mod checkpoint;
+mod clock;
+pub(crate) mod fs;
+mod identity;
+mod lock;
+mod quarantine;
+
+pub(crate) use self::checkpoint::{Checkpoint, CheckpointFile, Persist};
+pub(crate) use self::identity::{Identity, StoreKind};
+pub(crate) use self::lock::DirLock;
+pub(crate) use self::quarantine::Quarantine;
+pub use self::quarantine::Quarantined;
+
+use crate::error::{OpenError, SchemaTag, StoreError};
+use crate::seq::Seq;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// The format of everything in the directory; a change of any part of it changes this.
+pub(crate) const FORMAT_VERSION: u16 = 1;
+
+/// Random bytes that no two channels share.
+pub(crate) type ChannelId = [u8; 16];
+
+const LOCK: &str = "LOCK";
+const CHANNEL: &str = "channel";
+const CHECKPOINT: &str = "checkpoint";
+const STORE: &str = "sled";
+const QUARANTINE: &str = "quarantine";
+const DEAD_LETTERS: &str = "dead-letters";
+const UNIT_IDENTITY: &str = "identity";
+const TEMPORARY: &str = ".new";
+const DESCRIPTION: &str = ".txt";
+/// What a freshly made file system has in its root, which people mount as a spool.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// The directory of one channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+}
+
+/// How the identity came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The directory was new.
+    Created,
+    /// It was there.
+    Kept,
+    /// It was there, and has adopted the builder's schema tag.
+    Adopted,
+    /// The `channel` file was damaged or gone, and was written again.
+    Rebuilt,
+}
+
+/// What the directory says about its channel.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) identity: Identity,
+    pub(crate) origin: Origin,
+    pub(crate) checkpoint_file: CheckpointFile,
+    /// `None` when it was damaged or gone: what the store holds must say where to begin.
+    pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+impl Directory {
+    /// Creates the directory, or makes sure that it is a channel's or empty. Returns the entries that aren't ours.
+    ///
+    /// Writes nothing into a directory that exists: it may be somebody else's, or of a newer format.
+    pub(crate) fn prepare(path: &Path) -> Result<(Self, Vec<PathBuf>), OpenError> {
+        fs::create_dir(path)?;
+        let directory = Self {
+            path: path.to_owned(),
+        };
+        let mut unknown = fs::entries(path)?;
+        unknown.retain(|entry| !entry.file_name().is_some_and(is_known));
+        let ours = identity::find(&directory)?.is_some() | checkpoint::is_present(&directory)?;
+        // A name of ours proves nothing beside foreign files: other programs have a `LOCK`, too.
+        if ours || unknown.is_empty() {
+            Ok((directory, unknown))
+        } else {
+            Err(directory.wrong_format(None))
+        }
+    }
+
+    /// Reads identity and checkpoint; creates or mends them where they are missing or damaged.
+    ///
+    /// Nothing is written before codec and schema are known to fit.
+    pub(crate) fn load(
+        &self,
+        _owner: &DirLock,
+        store: StoreKind,
+        wanted: &SchemaTag,
+    ) -> Result<Contents, OpenError> {
+        let found = identity::find(self)?;
+        let adopts = match &found {
+            Some((identity, _)) => identity.check(self, wanted)?,
+            None => false,
+        };
+        let opened = CheckpointFile::open(self)?;
+        let fresh = found.is_none()
+            && opened.is_none()
+            && !fs::exists(&self.channel())?
+            && !fs::exists(&self.store())?;
+        let origin = match &found {
+            _ if fresh => Origin::Created,
+            Some((_, true)) if adopts => Origin::Adopted,
+            Some((_, true)) => Origin::Kept,
+            _ => Origin::Rebuilt,
+        };
+        let mut identity = if let Some((identity, _)) = found {
+            identity
+        } else {
+            let checkpoint = opened
+                .as_ref()
+                .and_then(|(_, checkpoint)| checkpoint.as_ref());
+            let channel = checkpoint.map(|checkpoint| checkpoint.channel);
+            Identity::new(self, store, wanted.clone(), channel)?
+        };
+        if adopts {
+            identity.schema.clone_from(wanted);
+        }
+        // The checkpoint comes before the identity: where a crash leaves only the first, the next open finds its
+        // channel id there, and where there is an identity, a missing checkpoint is damage.
+        let (checkpoint_file, checkpoint) = if let Some(opened) = opened {
+            opened
+        } else {
+            let channel = identity.channel;
+            let first = Checkpoint {
+                channel,
+                clean: true,
+                ..Checkpoint::default()
+            };
+            (
+                CheckpointFile::create(self, &first)?,
+                fresh.then_some(first),
+            )
+        };
+        if origin != Origin::Kept {
+            identity.write(self)?;
+        }
+        Ok(Contents {
+            identity,
+            origin,
+            checkpoint_file,
+            checkpoint,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.path.join(LOCK)
+    }
+
+    fn channel(&self) -> PathBuf {
+        self.path.join(CHANNEL)
+    }
+
+    fn channel_temporary(&self) -> PathBuf {
+        temporary(&self.channel())
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINT)
+    }
+
+    fn checkpoint_temporary(&self) -> PathBuf {
+        temporary(&self.checkpoint())
+    }
+
+    /// The store's own directory.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path.join(STORE)
+    }
+
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.path.join(QUARANTINE)
+    }
+
+    pub(crate) fn dead_letters(&self) -> PathBuf {
+        self.path.join(DEAD_LETTERS)
+    }
+
+    /// The copies of the identity in the store's units, the newest unit's first.
+    fn identity_copies(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut units = fs::entries(&self.store())?;
+        units.retain(|unit| {
+            unit.file_name()
+                .and_then(OsStr::to_str)
+                .is_some_and(is_unit)
+        });
+        Ok(units
+            .into_iter()
+            .rev()
+            .map(|unit| unit.join(UNIT_IDENTITY))
+            .collect())
+    }
+
+    fn wrong_format(&self, found: Option<u32>) -> OpenError {
+        OpenError::Format {
+            path: self.path.clone(),
+            found,
+            supported: FORMAT_VERSION.into(),
+        }
+    }
+}
+
+fn is_known(name: &OsStr) -> bool {
+    let known = [
+        LOCK,
+        CHANNEL,
+        CHECKPOINT,
+        STORE,
+        QUARANTINE,
+        DEAD_LETTERS,
+        LOST_AND_FOUND,
+    ];
+    name.to_str().is_some_and(|name| {
+        let name = match name.strip_suffix(TEMPORARY) {
+            Some(file @ (CHANNEL | CHECKPOINT)) => file,
+            _ => name,
+        };
+        known.contains(&name)
+    })
+}
+
+/// Where a file is written before it gets its name. What a crash leaves there is overwritten by the next one.
+fn temporary(path: &Path) -> PathBuf {
+    with_suffix(path, TEMPORARY)
+}
+
+/// The place in quarantine of the `number`-th unit of that name.
+fn quarantined(unit: Seq, number: u32) -> String {
+    format!("{unit:020}-{number}")
+}
+
+/// The text that describes what lies at a place in quarantine.
+fn description(place: &Path) -> PathBuf {
+    with_suffix(place, DESCRIPTION)
+}
+
+fn is_quarantined(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.and_then(|name| name.split_once('-'))
+        .is_some_and(|(unit, number)| is_unit(unit) && number.parse::<u32>().is_ok())
+}
+
+/// Units are named by a sequence number in 20 decimal digits.
+fn is_unit(name: &str) -> bool {
+    name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(path);
+    path.push(suffix);
+    path.into()
+}
+
+#[cfg(test)]
+mod tests;

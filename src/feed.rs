@@ -1,0 +1,420 @@
+//! Many items with few lock rounds: `send_all` and the sink.
+//!
+//! The iterator is foreign code, so it runs outside the lock; and an item that was taken from it must
+//! find a place. So places are reserved first, items are taken into a [`Batch`] that belongs to the channel
+//! (a halt that comes meanwhile saves what is in it), and then all of it is admitted in one look, past the limits
+//! if others filled them in between: by at most [`BATCH_ITEMS`] items for each caller.
+
+use crate::config::WhenFull;
+use crate::core::{Shared, keep_buffer};
+use crate::error::SendError;
+use crate::route::Route;
+use crate::seq::Seq;
+use crate::state::{Intake, Phase, State};
+use crate::sync::Mutex;
+use crate::wait::{Ticket, Wakes, block_until};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Poll, Waker, ready};
+
+/// The most items that one look at the state admits.
+pub(crate) const BATCH_ITEMS: usize = 64;
+
+/// Items on their way from an iterator into the channel.
+#[derive(Debug)]
+pub(crate) struct Batch<T>(Mutex<Filling<T>>);
+
+#[derive(Debug)]
+struct Filling<T> {
+    items: Vec<T>,
+    /// A halt has taken the items.
+    taken: bool,
+}
+
+impl<T> Batch<T> {
+    fn new() -> Self {
+        Self(Mutex::new(Filling {
+            items: Vec::new(),
+            taken: false,
+        }))
+    }
+
+    /// Adds an item, or gives it back when a halt has come.
+    fn push(&self, item: T) -> Result<(), T> {
+        let mut filling = self.0.lock();
+        if filling.taken {
+            return Err(item);
+        }
+        filling.items.push(item);
+        Ok(())
+    }
+
+    /// Takes the items and ends the filling.
+    pub(crate) fn take(&self) -> Vec<T> {
+        let mut filling = self.0.lock();
+        filling.taken = true;
+        std::mem::take(&mut filling.items)
+    }
+}
+
+/// What a caller that brings items finds.
+pub(crate) enum Grant {
+    /// So many items may be brought.
+    Places(Places),
+    /// No place, and no use in waiting: [`Shared::send_refused`] says why.
+    Refused,
+}
+
+/// A permission to bring items, and how much of front is kept for them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    pub(crate) count: usize,
+    pub(crate) in_front: usize,
+}
+
+/// A batch that the channel knows of. However it ends, what is in it is admitted: also when the iterator panics.
+struct Open<'a, T> {
+    shared: &'a Arc<Shared<T>>,
+    places: Places,
+    batch: Option<Arc<Batch<T>>>,
+}
+
+impl<'a, T> Open<'a, T> {
+    fn new(shared: &'a Arc<Shared<T>>, places: Places) -> Self {
+        let batch = Arc::new(Batch::new());
+        shared.enter(|state, _| state.batches.push(Arc::clone(&batch)));
+        Self {
+            shared,
+            places,
+            batch: Some(batch),
+        }
+    }
+
+    /// Gives the item back when a halt has come.
+    fn push(&self, item: T) -> Result<(), T> {
+        match &self.batch {
+            Some(batch) => batch.push(item),
+            None => Err(item),
+        }
+    }
+
+    fn admit(mut self) -> Result<Option<Seq>, SendError<T>> {
+        let batch = self.batch.take();
+        batch.map_or(Ok(None), |batch| {
+            self.shared.admit_batch(&batch, self.places)
+        })
+    }
+}
+
+impl<T> Drop for Open<'_, T> {
+    fn drop(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            let _ = self.shared.admit_batch(&batch, self.places);
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    /// Reserves places for at most `wanted` items.
+    pub(crate) fn poll_reserve(
+        self: &Arc<Self>,
+        wanted: usize,
+        ticket: &mut Ticket,
+        waker: &Waker,
+    ) -> Poll<Grant> {
+        self.enter(|state, wakes| {
+            let grant = match (state.intake(), state.route(0)) {
+                (Intake::Closed | Intake::Halted, _) => Grant::Refused,
+                (Intake::Open, Route::Front | Route::Staging) => {
+                    Grant::Places(state.reserve(wanted))
+                }
+                (Intake::Open, Route::Full) if !self.waits_when_full(state, wakes) => {
+                    Grant::Refused
+                }
+                (Intake::Open, Route::Full | Route::Behind) => {
+                    state.send_waiters.register(ticket, waker, wakes);
+                    return Poll::Pending;
+                }
+            };
+            state.send_waiters.leave(ticket, wakes);
+            Poll::Ready(grant)
+        })
+    }
+
+    fn waits_when_full(&self, state: &mut State<T>, wakes: &mut Wakes) -> bool {
+        match self.settings.when_full {
+            WhenFull::Reject | WhenFull::DropNewest => false,
+            WhenFull::Block => {
+                state.note_full(0, wakes);
+                true
+            }
+            WhenFull::DropOldest => {
+                state.note_full(0, wakes);
+                state.drop_oldest_wanted = true;
+                state.kick(wakes);
+                true
+            }
+        }
+    }
+
+    /// Takes items from `source` and admits them.
+    fn feed(
+        self: &Arc<Self>,
+        source: &mut dyn Iterator<Item = T>,
+        places: Places,
+    ) -> Result<Fed, SendError<T>> {
+        let open = Open::new(self, places);
+        let mut fed = Fed {
+            count: 0,
+            last: None,
+            exhausted: false,
+        };
+        for _ in 0..places.count {
+            let Some(item) = source.next() else {
+                fed.exhausted = true;
+                break;
+            };
+            if let Err(item) = open.push(item) {
+                return Err(SendError::Halted(item));
+            }
+            fed.count += 1;
+        }
+        fed.last = open.admit()?;
+        Ok(fed)
+    }
+
+    /// Admits what is in `batch`, whatever the limits, and gives its places back. The last number given out.
+    fn admit_batch(
+        self: &Arc<Self>,
+        batch: &Arc<Batch<T>>,
+        places: Places,
+    ) -> Result<Option<Seq>, SendError<T>> {
+        let mut items = VecDeque::new();
+        let mut last = None;
+        self.enter(|state, wakes| {
+            state.unreserve(places.in_front, wakes);
+            // From `Halting` on the batch is the worker's, which saves it.
+            let held = state
+                .batches
+                .iter()
+                .position(|held| Arc::ptr_eq(held, batch));
+            if let (Some(index), Phase::Open) = (held, state.phase) {
+                state.batches.swap_remove(index);
+                state.placing += 1;
+                items = batch.take().into();
+                last = admit_direct(state, &mut items, wakes);
+                if items.is_empty() {
+                    state.end_placing(wakes);
+                }
+            }
+        });
+        if items.is_empty() {
+            Ok(last)
+        } else {
+            self.admit_encoded(items)
+        }
+    }
+
+    /// Encodes `items` and admits them, and ends their placing. An item that can't be encoded comes back in
+    /// the error; a second one in the same batch is counted in `dropped.unencodable`.
+    fn admit_encoded(self: &Arc<Self>, items: VecDeque<T>) -> Result<Option<Seq>, SendError<T>> {
+        let mut failure = None;
+        let mut unencodable = Vec::new();
+        let mut encoded = Vec::with_capacity(items.len());
+        for item in items {
+            match self.encode_item(item) {
+                Ok(pair) => encoded.push(pair),
+                Err(error) if failure.is_none() => failure = Some(error),
+                Err(error) => unencodable.push(error),
+            }
+        }
+        let (last, left) = self.enter(|state, wakes| {
+            let mut left = Vec::with_capacity(encoded.len());
+            let mut last = None;
+            for (item, record) in encoded {
+                let route = match state.route(record.len()) {
+                    Route::Front => Route::Front,
+                    _ => Route::Staging,
+                };
+                let (seq, rest) = state.admit_encoded(item, &record, route, wakes);
+                last = Some(seq);
+                left.push((rest, record));
+            }
+            state.ledger.drop_unencodable(unencodable.len() as u64);
+            state.end_placing(wakes);
+            (last, left)
+        });
+        for (_, record) in left {
+            keep_buffer(Some(record));
+        }
+        failure.map_or(Ok(last), Err)
+    }
+
+    /// Deals with one item for which no place could be had: gives it back with the reason, drops it if that is
+    /// the policy, or admits it if there is room by now.
+    pub(crate) fn send_refused(self: &Arc<Self>, item: T) -> Result<Option<Seq>, SendError<T>> {
+        let full = self.enter(|state, wakes| match (state.intake(), state.route(0)) {
+            (Intake::Closed, _) => Some(Refusal::Closed),
+            (Intake::Halted, _) => Some(Refusal::Halted),
+            (Intake::Open, Route::Full) if !self.waits_when_full(state, wakes) => {
+                state.note_full(0, wakes);
+                if self.settings.when_full == WhenFull::DropNewest {
+                    state.ledger.drop_newest();
+                    Some(Refusal::Dropped)
+                } else {
+                    Some(Refusal::Full)
+                }
+            }
+            (Intake::Open, _) => None,
+        });
+        match full {
+            Some(Refusal::Closed) => Err(SendError::Closed(item)),
+            Some(Refusal::Halted) => Err(SendError::Halted(item)),
+            Some(Refusal::Full) => Err(SendError::Full(item)),
+            Some(Refusal::Dropped) => Ok(None),
+            None => self.send_reserved(
+                item,
+                Places {
+                    count: 1,
+                    in_front: 0,
+                },
+            ),
+        }
+    }
+
+    /// Admits one item into a place that was reserved for it.
+    pub(crate) fn send_reserved(
+        self: &Arc<Self>,
+        item: T,
+        places: Places,
+    ) -> Result<Option<Seq>, SendError<T>> {
+        let open = Open::new(self, places);
+        let intake = self.enter(|state, _| state.intake());
+        match intake {
+            Intake::Closed => Err(SendError::Closed(item)),
+            Intake::Halted => Err(SendError::Halted(item)),
+            Intake::Open => match open.push(item) {
+                Ok(()) => open.admit(),
+                Err(item) => Err(SendError::Halted(item)),
+            },
+        }
+    }
+
+    /// `send_all`, blocking.
+    pub(crate) fn send_all(
+        self: &Arc<Self>,
+        source: &mut dyn Iterator<Item = T>,
+    ) -> Result<usize, SendError<T>> {
+        let mut feeder = Feeder::new(self);
+        block_until(None, |waker| feeder.poll(source, waker)).unwrap_or(Ok(0))
+    }
+}
+
+/// Why an item found no place.
+enum Refusal {
+    Closed,
+    Halted,
+    Full,
+    Dropped,
+}
+
+/// Admits items directly for as long as they may go to front unencoded.
+fn admit_direct<T>(
+    state: &mut State<T>,
+    items: &mut VecDeque<T>,
+    wakes: &mut Wakes,
+) -> Option<Seq> {
+    let mut last = None;
+    while !items.is_empty() && !state.limits.write_ahead && state.route(0) == Route::Front {
+        if let Some(item) = items.pop_front() {
+            last = Some(state.next_seq);
+            state.admit_direct(item, wakes);
+        }
+    }
+    last
+}
+
+/// What one batch came to.
+struct Fed {
+    /// Items taken and accepted.
+    count: usize,
+    /// The last number given out.
+    last: Option<Seq>,
+    /// The source has no more.
+    exhausted: bool,
+}
+
+/// A `send_all` in progress.
+pub(crate) struct Feeder<'a, T> {
+    shared: &'a Arc<Shared<T>>,
+    room: Ticket,
+    confirmed: Ticket,
+    accepted: usize,
+    /// The number whose durability is awaited.
+    confirming: Option<Seq>,
+    exhausted: bool,
+}
+
+impl<'a, T> Feeder<'a, T> {
+    pub(crate) fn new(shared: &'a Arc<Shared<T>>) -> Self {
+        Self {
+            shared,
+            room: Ticket::default(),
+            confirmed: Ticket::default(),
+            accepted: 0,
+            confirming: None,
+            exhausted: false,
+        }
+    }
+
+    /// Goes on until the source is exhausted. Holds no item while it is pending.
+    pub(crate) fn poll(
+        &mut self,
+        source: &mut dyn Iterator<Item = T>,
+        waker: &Waker,
+    ) -> Poll<Result<usize, SendError<T>>> {
+        loop {
+            if let Some(seq) = self.confirming {
+                ready!(
+                    self.shared
+                        .poll_confirm(seq, &mut self.confirmed, Some(waker))
+                )?;
+                self.confirming = None;
+            }
+            if self.exhausted {
+                return Poll::Ready(Ok(self.accepted));
+            }
+            let last = match ready!(self.shared.poll_reserve(BATCH_ITEMS, &mut self.room, waker)) {
+                Grant::Places(places) => {
+                    let fed = self.shared.feed(source, places)?;
+                    self.accepted += fed.count;
+                    self.exhausted = fed.exhausted;
+                    fed.last
+                }
+                Grant::Refused => match source.next() {
+                    Some(item) => {
+                        let last = self.shared.send_refused(item)?;
+                        self.accepted += 1;
+                        last
+                    }
+                    None => {
+                        self.exhausted = true;
+                        None
+                    }
+                },
+            };
+            self.confirming = last.filter(|_| self.shared.settings.is_write_ahead());
+        }
+    }
+}
+
+impl<T> Drop for Feeder<'_, T> {
+    fn drop(&mut self) {
+        if self.room.is_held() || self.confirmed.is_held() {
+            self.shared.enter(|state, wakes| {
+                state.leave_senders(&mut self.room, wakes);
+                state.confirm_waiters.leave(&mut self.confirmed, wakes);
+            });
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The items that are ready to be received, oldest first.
+
+use crate::seq::Seq;
+use std::collections::VecDeque;
+
+/// How an item came to the front, and so whether the disk has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Straight from its sender: never encoded.
+    Direct,
+    /// Encoded on the way, but never written.
+    Handed,
+    /// On disk, or staged to go there.
+    Stored,
+}
+
+impl Origin {
+    /// True when only memory has the item.
+    pub(crate) fn is_memory_only(self) -> bool {
+        self != Self::Stored
+    }
+}
+
+/// Consecutive items that came the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) first: Seq,
+    pub(crate) len: u64,
+    pub(crate) origin: Origin,
+    /// Encoded bytes of the items, 0 where they were never encoded.
+    pub(crate) bytes: u64,
+    /// Admission of the oldest of them at the earliest, milliseconds since the Unix epoch; 0 where nobody looked.
+    pub(crate) earliest_ms: u64,
+}
+
+/// One item taken from the front.
+#[derive(Debug)]
+pub(crate) struct Taken<T> {
+    pub(crate) seq: Seq,
+    pub(crate) item: T,
+    pub(crate) origin: Origin,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Front<T> {
+    items: VecDeque<T>,
+    /// The numbers of `items`, in as few runs as possible.
+    runs: VecDeque<Run>,
+    memory_only: u64,
+}
+
+impl<T> Default for Front<T> {
+    fn default() -> Self {
+        Self {
+            items: VecDeque::new(),
+            runs: VecDeque::new(),
+            memory_only: 0,
+        }
+    }
+}
+
+impl<T> Front<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Items that only memory has.
+    pub(crate) fn memory_only(&self) -> u64 {
+        self.memory_only
+    }
+
+    pub(crate) fn oldest(&self) -> Option<&Run> {
+        self.runs.front()
+    }
+
+    pub(crate) fn push(&mut self, item: T, run: Run) {
+        self.items.push_back(item);
+        self.push_run(run);
+    }
+
+    /// Appends the items of one run.
+    pub(crate) fn extend(&mut self, items: Vec<T>, run: Run) {
+        self.items.extend(items);
+        self.push_run(run);
+    }
+
+    fn push_run(&mut self, run: Run) {
+        if run.len == 0 {
+            return;
+        }
+        if run.origin.is_memory_only() {
+            self.memory_only += run.len;
+        }
+        match self.runs.back_mut() {
+            Some(last) if last.first + last.len == run.first && last.origin == run.origin => {
+                last.len += run.len;
+                last.bytes += run.bytes;
+            }
+            _ => self.runs.push_back(run),
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Taken<T>> {
+        let item = self.items.pop_front()?;
+        let run = self.runs.front_mut()?;
+        let bytes = run.bytes / run.len;
+        let taken = Taken {
+            seq: run.first,
+            item,
+            origin: run.origin,
+            bytes,
+        };
+        run.first += 1;
+        run.len -= 1;
+        run.bytes -= bytes;
+        if run.len == 0 {
+            self.runs.pop_front();
+        }
+        if taken.origin.is_memory_only() {
+            self.memory_only -= 1;
+        }
+        Some(taken)
+    }
+
+    /// The items with their runs, oldest first.
+    pub(crate) fn into_parts(self) -> (VecDeque<T>, VecDeque<Run>) {
+        (self.items, self.runs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(first: Seq, origin: Origin) -> Run {
+        Run {
+            first,
+            len: 1,
+            origin,
+            bytes: 10,
+            earliest_ms: 0,
+        }
+    }
+
+    #[test]
+    fn items_keep_their_numbers_and_origins_across_gaps() {
+        let mut front = Front::default();
+        let pushed = [
+            (0, Origin::Stored),
+            (1, Origin::Stored),
+            (2, Origin::Direct),
+            (7, Origin::Direct),
+            (8, Origin::Handed),
+        ];
+        for (seq, origin) in pushed {
+            front.push(seq, run(seq, origin));
+        }
+        assert_eq!(front.memory_only(), 3);
+        assert_eq!(front.runs.len(), 4);
+        for (seq, origin) in pushed {
+            let taken = front.pop().unwrap();
+            assert_eq!(
+                (taken.seq, taken.item, taken.origin, taken.bytes),
+                (seq, seq, origin, 10)
+            );
+        }
+        assert_eq!(front.memory_only(), 0);
+        assert!(front.pop().is_none());
+    }
+}

@@ -1,0 +1,218 @@
+//! The conservation law: every accepted item is counted in exactly one place.
+//!
+//! Each number below `next` is either *finished* (acknowledged, dropped, lost or unaccounted) or still
+//! pending. The finished ones are the numbers below `cursor` and those in `above`; a counter per reason
+//! says why. The two views are changed together, here and nowhere else, so they can't drift apart.
+
+use crate::seq::{Seq, SeqSet};
+use std::ops::Range;
+
+/// Why a number is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A consumer took it.
+    Acknowledged,
+    /// Dropped by `WhenFull::DropOldest`.
+    DroppedFull,
+    /// It could not be encoded when it had to be.
+    Unencodable,
+    /// Its bytes were on disk and are gone or damaged.
+    Lost,
+    /// After an unclean stop in `Spill`: delivered or lost, nobody can tell.
+    Unaccounted,
+}
+
+/// The counters that survive restarts, as they stand in the checkpoint and in each block header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Items that were accepted and dropped at once: they never get a number.
+    pub(crate) accepted_unnumbered: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) dropped_full: u64,
+    pub(crate) dropped_expired: u64,
+    pub(crate) dropped_unencodable: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) lost: u64,
+    pub(crate) unaccounted: u64,
+}
+
+impl Counters {
+    /// How many of the counted items had a number.
+    pub(crate) fn finished_numbers(&self) -> u64 {
+        self.acknowledged
+            + self.dropped_full
+            + self.dropped_expired
+            + self.dropped_unencodable
+            + self.dead_lettered
+            + self.lost
+            + self.unaccounted
+            - self.accepted_unnumbered
+    }
+}
+
+/// Which numbers are finished, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    /// Every number below is finished; this one isn't.
+    cursor: Seq,
+    /// Finished numbers above the cursor.
+    above: SeqSet,
+    counters: Counters,
+}
+
+impl Ledger {
+    /// A ledger read from disk. Where counters and finished numbers disagree (a damaged
+    /// checkpoint rebuilt from a block header), the difference is `unaccounted`.
+    pub(crate) fn restore(cursor: Seq, above: SeqSet, mut counters: Counters) -> Self {
+        let finished = cursor + above.len();
+        let counted = counters.finished_numbers();
+        if counted <= finished {
+            counters.unaccounted += finished - counted;
+        } else {
+            counters.acknowledged = counters.acknowledged.saturating_sub(counted - finished);
+        }
+        Self {
+            cursor,
+            above,
+            counters,
+        }
+    }
+
+    pub(crate) fn cursor(&self) -> Seq {
+        self.cursor
+    }
+
+    pub(crate) fn above(&self) -> &SeqSet {
+        &self.above
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Finishes `count` numbers from `first` on. They must not be finished yet.
+    pub(crate) fn acknowledge(&mut self, first: Seq, count: u64) {
+        if first == self.cursor && self.above.is_empty() {
+            self.cursor += count;
+            self.counters.acknowledged += count;
+        } else {
+            self.finish(first..first + count, Outcome::Acknowledged);
+        }
+    }
+
+    /// Finishes whatever of `range` is not finished yet; returns how many that were.
+    pub(crate) fn finish(&mut self, range: Range<Seq>, outcome: Outcome) -> u64 {
+        let added = self.above.insert(range.start.max(self.cursor)..range.end);
+        if let Some(end) = self.above.take_first_at(self.cursor) {
+            self.cursor = end;
+        }
+        *match outcome {
+            Outcome::Acknowledged => &mut self.counters.acknowledged,
+            Outcome::DroppedFull => &mut self.counters.dropped_full,
+            Outcome::Unencodable => &mut self.counters.dropped_unencodable,
+            Outcome::Lost => &mut self.counters.lost,
+            Outcome::Unaccounted => &mut self.counters.unaccounted,
+        } += added;
+        added
+    }
+
+    /// Counts an item that `WhenFull::DropNewest` accepted and dropped at once.
+    pub(crate) fn drop_newest(&mut self) {
+        self.counters.accepted_unnumbered += 1;
+        self.counters.dropped_full += 1;
+    }
+
+    /// Counts items that a batch accepted and that then could not be encoded.
+    pub(crate) fn drop_unencodable(&mut self, count: u64) {
+        self.counters.accepted_unnumbered += count;
+        self.counters.dropped_unencodable += count;
+    }
+
+    pub(crate) fn is_finished(&self, seq: Seq) -> bool {
+        seq < self.cursor || self.above.contains(seq)
+    }
+
+    /// The lowest unfinished number `>= seq`.
+    pub(crate) fn next_unfinished(&self, seq: Seq) -> Seq {
+        self.above.next_absent(seq.max(self.cursor))
+    }
+
+    /// True when every number of `range` is finished.
+    pub(crate) fn covers(&self, range: &Range<Seq>) -> bool {
+        range.end <= self.cursor
+            || self
+                .above
+                .covers(&(range.start.max(self.cursor)..range.end))
+    }
+
+    /// The unfinished numbers of `range`.
+    pub(crate) fn unfinished_in(&self, range: Range<Seq>) -> Vec<Range<Seq>> {
+        let start = range.start.max(self.cursor);
+        if start >= range.end {
+            Vec::new()
+        } else {
+            self.above.absent_in(start..range.end)
+        }
+    }
+
+    /// How many numbers below `next` are unfinished.
+    pub(crate) fn pending(&self, next: Seq) -> u64 {
+        next.saturating_sub(self.cursor + self.above.len())
+    }
+
+    /// How many items were ever accepted, when `next` is the next number to give out.
+    pub(crate) fn accepted(&self, next: Seq) -> u64 {
+        next + self.counters.accepted_unnumbered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OUTCOMES: [Outcome; 5] = [
+        Outcome::Acknowledged,
+        Outcome::DroppedFull,
+        Outcome::Unencodable,
+        Outcome::Lost,
+        Outcome::Unaccounted,
+    ];
+
+    proptest! {
+        #[test]
+        fn every_number_is_finished_once_or_pending(
+            steps in proptest::collection::vec((0u64..50, 0u64..9, 0usize..5), 0..30),
+        ) {
+            let mut ledger = Ledger::default();
+            let mut finished = [false; 64];
+            for (start, len, outcome) in steps {
+                ledger.finish(start..start + len, OUTCOMES[outcome]);
+                for seq in start..start + len {
+                    finished[seq as usize] = true;
+                }
+                let count = finished.iter().filter(|done| **done).count() as u64;
+                prop_assert_eq!(ledger.counters().finished_numbers(), count);
+                prop_assert_eq!(ledger.pending(64), 64 - count);
+                prop_assert_eq!(
+                    ledger.cursor() as usize,
+                    finished.iter().position(|done| !done).unwrap()
+                );
+                for seq in 0..64 {
+                    prop_assert_eq!(ledger.is_finished(seq), finished[seq as usize]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_restored_ledger_whose_counters_are_behind_calls_the_rest_unaccounted() {
+        let counters = Counters {
+            acknowledged: 3,
+            ..Counters::default()
+        };
+        let ledger = Ledger::restore(10, SeqSet::default(), counters);
+        assert_eq!(ledger.counters().unaccounted, 7);
+        assert_eq!(ledger.counters().finished_numbers(), 10);
+    }
+}

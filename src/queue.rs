@@ -1,0 +1,541 @@
+//! The durable queue: a store, the checkpoint beside it, the lock on both, and what is done about damage.
+//!
+//! Only the worker calls this (and `open`, before there is a worker). The order of persistent steps is
+//! the crash table of ARCHITECTURE.md.
+
+use crate::block::{Block, HEADER_LEN};
+use crate::config::{Settings, Storage};
+use crate::dir::{
+    Checkpoint, CheckpointFile, DirLock, Directory, Origin, Persist, Quarantine, Quarantined,
+    StoreKind, fs,
+};
+use crate::error::{OpenError, SchemaTag, StoreError};
+use crate::event::Event;
+use crate::ledger::{Ledger, Outcome};
+use crate::seq::Seq;
+use crate::state::{Figures, Limits, now_ms};
+use crate::stats::OpenReport;
+use crate::store::{ReadError, Store};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Encoded bytes that staging may hold: enough to write in large pieces, little enough to be lost.
+const STAGING_BYTES: u64 = 4 << 20;
+/// Encoded bytes of read-ahead.
+const REFILL_BYTES: usize = 512 << 10;
+/// A drained store that occupies no more than this is kept for the next spill.
+const KEPT_BYTES: u64 = 4 << 20;
+/// The default of `disk_free_min`: the smaller of this and a twentieth of the file system.
+const FREE_BYTES: u64 = 1 << 30;
+
+pub(crate) struct Queue {
+    directory: Directory,
+    lock: Option<DirLock>,
+    file: CheckpointFile,
+    store: Box<dyn Store>,
+    quarantine: Quarantine,
+    quarantined_bytes: u64,
+    /// Bytes of the directory outside the store and the quarantine.
+    fixed_bytes: u64,
+    disk_bytes_max: Option<u64>,
+    disk_free_min: u64,
+    /// What the next checkpoint starts from.
+    base: Checkpoint,
+    /// One past the highest number that was appended in order.
+    stored_end: Seq,
+    /// Damaged units that are still in place, with what is known about them.
+    damaged: BTreeMap<Seq, Damage>,
+    limits: Limits,
+    figures: Figures,
+}
+
+#[derive(Debug)]
+struct Damage {
+    path: PathBuf,
+    reason: String,
+    lost: Range<Seq>,
+}
+
+/// What opening a directory brings to light.
+pub(crate) struct Recovered {
+    pub(crate) ledger: Ledger,
+    pub(crate) next_seq: Seq,
+    pub(crate) disk_room: u64,
+    pub(crate) report: OpenReport,
+}
+
+/// The outcome of a read.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    /// The next block; `None` when there is none before the end.
+    pub(crate) block: Option<Block>,
+    /// Numbers before the block that no store has, and what became of them.
+    pub(crate) missing: Vec<(Range<Seq>, Outcome)>,
+    pub(crate) quarantined: Vec<Quarantined>,
+    pub(crate) events: Vec<Event>,
+}
+
+/// What to do with the newest unit when nothing in it is needed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Newest {
+    /// Keep a small one: the next spill needs it.
+    KeepSmall,
+    /// The channel ends: give everything back.
+    Remove,
+}
+
+impl Queue {
+    /// Locks and opens the directory, finds out where to go on, and begins a new incarnation.
+    pub(crate) fn open(settings: &Settings, codec: &str) -> Result<(Self, Recovered), OpenError> {
+        check_storage(settings)?;
+        let (directory, unknown_files) = Directory::prepare(&settings.dir)?;
+        let lock = DirLock::acquire(&directory)?;
+        let schema = SchemaTag::new(codec, settings.schema.as_deref());
+        let contents = directory.load(&lock, StoreKind::Sled, &schema)?;
+        let store = open_store(settings, &directory, contents.identity.encode())?;
+        let quarantine = Quarantine::new(&directory);
+        let quarantined = quarantine.list()?;
+        let quarantined_bytes = quarantine.bytes()?;
+        let whole = fs::tree_bytes(directory.path())?;
+        let mut queue = Self {
+            fixed_bytes: whole.saturating_sub(quarantined_bytes + store.disk_bytes()),
+            disk_bytes_max: settings.disk_bytes_max,
+            disk_free_min: settings
+                .disk_free_min
+                .unwrap_or_else(|| free_min(&settings.dir)),
+            base: Checkpoint::default(),
+            stored_end: store.end(),
+            damaged: BTreeMap::new(),
+            limits: limits(settings),
+            figures: Figures::default(),
+            lock: Some(lock),
+            file: contents.checkpoint_file,
+            directory,
+            store,
+            quarantine,
+            quarantined_bytes,
+        };
+        let was = match contents.checkpoint {
+            Some(checkpoint) => checkpoint,
+            None => queue.rebuild_checkpoint(contents.identity.channel),
+        };
+        let report = OpenReport {
+            created: contents.origin == Origin::Created,
+            clean_shutdown: was.clean,
+            quarantined,
+            unknown_files,
+            ..OpenReport::default()
+        };
+        let recovered = queue.recover(was, report)?;
+        Ok((queue, recovered))
+    }
+
+    /// Both slots are unreadable: the newest block says how far things had come when it was sealed.
+    fn rebuild_checkpoint(&mut self, channel: [u8; 16]) -> Checkpoint {
+        // Nobody knows how many incarnations there were; seconds are more than opens.
+        let incarnation = now_ms() / 1000;
+        let mut checkpoint = Checkpoint {
+            channel,
+            incarnation,
+            ..Checkpoint::default()
+        };
+        let newest = self
+            .stored_end
+            .checked_sub(1)
+            .and_then(|last| self.store.read(last).ok()?);
+        if let Some(header) = newest.as_ref().map(Block::header) {
+            checkpoint.incarnation = incarnation.max(header.incarnation);
+            checkpoint.ledger = Ledger::restore(
+                header.cursor,
+                crate::seq::SeqSet::default(),
+                header.counters,
+            );
+        }
+        checkpoint
+    }
+
+    fn recover(&mut self, was: Checkpoint, mut report: OpenReport) -> Result<Recovered, OpenError> {
+        let mut ledger = was.ledger.clone();
+        self.stored_end = self.stored_end.max(was.tail);
+        let finished_end = ledger
+            .above()
+            .ranges()
+            .last()
+            .map_or(ledger.cursor(), |last| last.end);
+        let next_seq = self.stored_end.max(was.clean_tail).max(finished_end);
+        self.base = Checkpoint {
+            incarnation: was.incarnation + 1,
+            clean: false,
+            ..was
+        };
+        let first = ledger.next_unfinished(ledger.cursor());
+        if !report.clean_shutdown && first < next_seq {
+            // What was in front when the process died left a gap here, and the report should not call it pending.
+            if let Ok(read) = self.read(first, next_seq) {
+                for (range, outcome) in read.missing {
+                    if ledger.finish(range.clone(), outcome) > 0 && outcome == Outcome::Lost {
+                        report.lost.push(range.start..=range.end - 1);
+                    }
+                }
+                report.quarantined.extend(read.quarantined);
+            }
+        }
+        // The incarnation is on the device before anything is admitted under it.
+        self.write_checkpoint(&ledger, Persist::Device)?;
+        report.incarnation = self.base.incarnation;
+        report.replayed = ledger.pending(next_seq);
+        Ok(Recovered {
+            disk_room: self.room(),
+            ledger,
+            next_seq,
+            report,
+        })
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(crate) fn refill_max(&self) -> usize {
+        self.limits.refill_max
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.base.incarnation
+    }
+
+    /// One past the highest number that was appended in order.
+    pub(crate) fn stored_end(&self) -> Seq {
+        self.stored_end
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let disk_bytes = self.fixed_bytes + self.quarantined_bytes + self.store.disk_bytes();
+        Figures {
+            disk_bytes,
+            quarantined_bytes: self.quarantined_bytes,
+            ..self.figures.clone()
+        }
+    }
+
+    /// Bytes of blocks that quota and file system leave.
+    pub(crate) fn room(&self) -> u64 {
+        let held = self.store.disk_bytes();
+        let free = fs4::available_space(self.directory.path())
+            .map_or(u64::MAX, |free| free.saturating_sub(self.disk_free_min));
+        let by_quota = self.disk_bytes_max.map_or(u64::MAX, |max| {
+            max.saturating_sub(self.fixed_bytes + self.quarantined_bytes)
+        });
+        self.store.headroom(by_quota.min(held.saturating_add(free)))
+    }
+
+    /// Hands blocks that continue the tail to the operating system.
+    pub(crate) fn append(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
+        let needed = blocks
+            .iter()
+            .map(|block| block.as_bytes().len() as u64)
+            .sum::<u64>();
+        let available = self.room();
+        if needed > available {
+            let path = self.directory.path().to_owned();
+            return Err(StoreError::Full {
+                path,
+                needed,
+                available,
+            });
+        }
+        self.append_beyond_limits(blocks)?;
+        self.stored_end = blocks.last().map_or(self.stored_end, |last| last.end());
+        Ok(())
+    }
+
+    /// As [`append`](Self::append), for a halt, which may exceed the quota by what memory held; the blocks may be
+    /// older than everything stored.
+    pub(crate) fn append_beyond_limits(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
+        self.store.append(blocks)?;
+        self.figures.blocks_written += blocks.len() as u64;
+        self.figures.bytes_written += blocks
+            .iter()
+            .map(|block| block.as_bytes().len() as u64)
+            .sum::<u64>();
+        self.stored_end = blocks
+            .iter()
+            .map(|block| block.end())
+            .fold(self.stored_end, Seq::max);
+        Ok(())
+    }
+
+    /// The first block at or after `from` and before `end`, and an account of every number before it.
+    pub(crate) fn read(&mut self, from: Seq, end: Seq) -> Result<Read, StoreError> {
+        let mut read = Read::default();
+        let mut at = from;
+        let mut met = Vec::new();
+        while at < end && read.block.is_none() {
+            match self.store.read(at) {
+                Ok(Some(block)) if block.first() < end => read.block = Some(block),
+                Ok(_) => break,
+                Err(ReadError::Store(error)) => return Err(error),
+                Err(ReadError::Damaged {
+                    unit,
+                    path,
+                    reason,
+                    resume,
+                }) => {
+                    met.push(unit);
+                    let lost = from..from;
+                    self.damaged
+                        .entry(unit)
+                        .or_insert(Damage { path, reason, lost });
+                    match resume.or_else(|| self.store.unit_after(unit)) {
+                        Some(resume) => at = resume.max(at + 1),
+                        None => break,
+                    }
+                }
+            }
+        }
+        if let Some(block) = &read.block {
+            self.figures.blocks_read += 1;
+            self.figures.bytes_read += block.as_bytes().len() as u64;
+        }
+        let stop = read
+            .block
+            .as_ref()
+            .map_or(end, |block| block.first().max(from));
+        let known = read
+            .block
+            .as_ref()
+            .map_or(self.stored_end, |block| block.header().prev_end);
+        read.missing = self.account(from..stop, known);
+        for unit in met {
+            if let Some(damage) = self.damaged.get_mut(&unit) {
+                let start = if damage.lost.is_empty() {
+                    from
+                } else {
+                    damage.lost.start
+                };
+                damage.lost = start..stop;
+            }
+        }
+        Ok(read)
+    }
+
+    /// What became of numbers that no block holds. A clean stop had saved everything below `clean_tail`, and
+    /// `known_end` is how far blocks are known to have been written: below these, missing is lost. Above,
+    /// the numbers were in memory when the process died.
+    fn account(&self, missing: Range<Seq>, known_end: Seq) -> Vec<(Range<Seq>, Outcome)> {
+        let boundary = known_end
+            .max(self.base.clean_tail)
+            .clamp(missing.start, missing.end);
+        [
+            (missing.start..boundary, Outcome::Lost),
+            (boundary..missing.end, Outcome::Unaccounted),
+        ]
+        .into_iter()
+        .filter(|(range, _)| !range.is_empty())
+        .collect()
+    }
+
+    /// Tells the operating system how far things have come.
+    pub(crate) fn checkpoint(&mut self, ledger: &Ledger) -> Result<(), StoreError> {
+        self.write_checkpoint(ledger, Persist::Os)
+    }
+
+    fn write_checkpoint(&mut self, ledger: &Ledger, persist: Persist) -> Result<(), StoreError> {
+        self.base.ledger = ledger.clone();
+        self.file.write(&self.base, persist)
+    }
+
+    /// Gives back what holds finished numbers only; sets aside what of it is damaged.
+    pub(crate) fn reclaim(
+        &mut self,
+        ledger: &Ledger,
+        newest: Newest,
+    ) -> Result<Vec<Quarantined>, StoreError> {
+        let kept = self
+            .disk_bytes_max
+            .map_or(KEPT_BYTES, |max| KEPT_BYTES.min(max / 8));
+        if newest == Newest::KeepSmall && self.store.disk_bytes() <= kept {
+            return Ok(Vec::new());
+        }
+        let units = self.store.reclaimable(ledger);
+        if units.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The pointer is away, on the device, before the data goes.
+        self.write_checkpoint(ledger, Persist::Device)?;
+        let mut quarantined = Vec::new();
+        for unit in units {
+            match self.damaged.remove(&unit) {
+                Some(damage) => quarantined.extend(self.set_aside(unit, damage)?),
+                None => self.store.remove(unit)?,
+            }
+        }
+        Ok(quarantined)
+    }
+
+    /// Moves a damaged unit to the quarantine, or leaves it in place when that is full.
+    fn set_aside(&mut self, unit: Seq, damage: Damage) -> Result<Option<Quarantined>, StoreError> {
+        let bytes = fs::tree_bytes(&damage.path)?;
+        let limit = self.disk_bytes_max.map_or(u64::MAX, |max| max / 4);
+        if !self.quarantine.fits(bytes, limit)? {
+            self.store.exclude(unit);
+            return Ok(Some(Quarantined::new(
+                &damage.lost,
+                bytes,
+                damage.reason,
+                damage.path,
+            )));
+        }
+        let dest = self.quarantine.admit(unit, &damage.lost, &damage.reason)?;
+        self.store.set_aside(unit, &dest)?;
+        self.quarantined_bytes = self.quarantine.bytes()?;
+        Ok(Some(Quarantined::new(
+            &damage.lost,
+            bytes,
+            damage.reason,
+            dest,
+        )))
+    }
+
+    /// The numbers of the oldest unit that holds only numbers from `from` on.
+    pub(crate) fn oldest_unit(&mut self, from: Seq) -> Option<Range<Seq>> {
+        self.store.oldest_unit(from).map(|(_, range)| range)
+    }
+
+    /// Puts everything on the device.
+    pub(crate) fn sync(&mut self, ledger: &Ledger) -> Result<(), StoreError> {
+        self.store.sync()?;
+        self.figures.syncs += 1;
+        self.figures.synced_end = self.stored_end;
+        // The data is there, so the checkpoint may say so.
+        self.base.tail = self.stored_end;
+        self.write_checkpoint(ledger, Persist::Device)
+    }
+
+    /// Ends the incarnation cleanly: everything below `next_seq` is saved or finished.
+    pub(crate) fn close(
+        &mut self,
+        ledger: &Ledger,
+        next_seq: Seq,
+    ) -> Result<Vec<Quarantined>, StoreError> {
+        self.store.sync()?;
+        self.figures.syncs += 1;
+        self.base.tail = next_seq;
+        self.base.clean_tail = next_seq;
+        self.base.clean = true;
+        self.write_checkpoint(ledger, Persist::Device)?;
+        self.reclaim(ledger, Newest::Remove)
+    }
+
+    /// Lets go of the directory; nothing more is written.
+    pub(crate) fn abandon(mut self) -> Result<(), StoreError> {
+        let closed = self.store.close();
+        if let Some(lock) = self.lock.take() {
+            lock.release()?;
+        }
+        closed
+    }
+}
+
+fn free_min(dir: &Path) -> u64 {
+    fs4::total_space(dir).map_or(0, |total| FREE_BYTES.min(total / 20))
+}
+
+#[cfg(feature = "sled")]
+fn block_bytes_max(settings: &Settings) -> usize {
+    use crate::store::sled::{SledOptions, value_bytes_max};
+    let options = SledOptions::new(PathBuf::new(), Vec::new(), settings.disk_bytes_max);
+    value_bytes_max(options.segment_bytes) - HEADER_LEN
+}
+
+#[cfg(not(feature = "sled"))]
+fn block_bytes_max(_: &Settings) -> usize {
+    (16 << 10) - HEADER_LEN
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let most = block_bytes_max(settings);
+    let refill_max = (settings.memory_bytes_max / 4).clamp(1, REFILL_BYTES);
+    Limits {
+        memory_items: settings.memory_items,
+        staging_max: ((settings.memory_bytes_max - refill_max) as u64).clamp(1, STAGING_BYTES),
+        refill_max,
+        block_bytes: settings.block_bytes.map_or(most, |bytes| bytes.min(most)),
+        write_ahead: settings.is_write_ahead(),
+    }
+}
+
+fn check_storage(settings: &Settings) -> Result<(), OpenError> {
+    #[cfg(any(test, shuttle, feature = "test-util"))]
+    if settings.sim.is_some() {
+        return Ok(());
+    }
+    match settings.storage {
+        #[cfg(feature = "sled")]
+        Storage::Sled => {
+            use crate::store::sled::QUOTA_BYTES_LEAST;
+            match settings.disk_bytes_max {
+                Some(found) if found < QUOTA_BYTES_LEAST => {
+                    Err(crate::error::ConfigError::TooSmall {
+                        setting: "disk_bytes_max",
+                        found,
+                        least: QUOTA_BYTES_LEAST,
+                    }
+                    .into())
+                }
+                _ => Ok(()),
+            }
+        }
+        #[cfg(not(feature = "sled"))]
+        Storage::Sled => Err(crate::error::ConfigError::StorageUnavailable {
+            storage: "sled",
+            feature: "sled",
+        }
+        .into()),
+    }
+}
+
+fn open_store(
+    settings: &Settings,
+    directory: &Directory,
+    identity: Vec<u8>,
+) -> Result<Box<dyn Store>, OpenError> {
+    let store = open_plain_store(settings, directory, identity)?;
+    #[cfg(any(test, feature = "test-util"))]
+    let store = Box::new(crate::store::faulty::Faulty::new(
+        store,
+        settings.faults.clone(),
+    ));
+    Ok(store)
+}
+
+#[cfg_attr(
+    not(feature = "sled"),
+    allow(unused_variables, reason = "no store uses them")
+)]
+fn open_plain_store(
+    settings: &Settings,
+    directory: &Directory,
+    identity: Vec<u8>,
+) -> Result<Box<dyn Store>, OpenError> {
+    #[cfg(any(test, shuttle, feature = "test-util"))]
+    if let Some(disk) = &settings.sim {
+        return Ok(Box::new(crate::store::sim::SimStore::open(disk.clone(), 8)));
+    }
+    match settings.storage {
+        #[cfg(feature = "sled")]
+        Storage::Sled => {
+            use crate::store::sled::{SledOptions, SledStore};
+            let options = SledOptions::new(directory.store(), identity, settings.disk_bytes_max);
+            Ok(Box::new(SledStore::open(options)?))
+        }
+        #[cfg(not(feature = "sled"))]
+        Storage::Sled => Err(crate::error::ConfigError::StorageUnavailable {
+            storage: "sled",
+            feature: "sled",
+        }
+        .into()),
+    }
+}

@@ -1,0 +1,215 @@
+//! Encoded items on their way to disk, the youngest of all that wait.
+
+use crate::block::{BlockBuilder, HEADER_LEN, RECORD_OVERHEAD};
+use crate::seq::Seq;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Blocks in the order of their numbers: the first `writing` are with the writer, the others are
+/// full, the last one may still be open.
+#[derive(Debug, Default)]
+pub(crate) struct Staging {
+    full: VecDeque<Arc<BlockBuilder>>,
+    open: Option<BlockBuilder>,
+    writing: usize,
+    bytes: u64,
+    items: u64,
+}
+
+/// What a handed-over block leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandOver {
+    /// The block is still to be written, or being written.
+    Share,
+    /// Nobody has begun to write it and nobody has to: it leaves staging.
+    Take,
+}
+
+impl Staging {
+    /// The lowest number in staging.
+    pub(crate) fn first(&self) -> Option<Seq> {
+        match self.full.front() {
+            Some(block) => Some(block.first()),
+            None => self.open.as_ref().map(BlockBuilder::first),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.open.is_none()
+    }
+
+    /// Bytes of all blocks here, headers included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Items here.
+    pub(crate) fn items(&self) -> u64 {
+        self.items
+    }
+
+    /// The numbers of each block here.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<Seq>> {
+        let full = self.full.iter().map(|block| block.first()..block.end());
+        full.chain(self.open.iter().map(|block| block.first()..block.end()))
+    }
+
+    /// True when a block waits for the writer.
+    pub(crate) fn has_full(&self) -> bool {
+        self.full.len() > self.writing
+    }
+
+    /// True when anything waits for the writer, an open block included.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.has_full() || self.open.is_some()
+    }
+
+    /// Bytes that a record of `len` bytes adds.
+    pub(crate) fn cost(&self, len: usize, block_bytes: usize) -> u64 {
+        let record = RECORD_OVERHEAD + len;
+        let header = match &self.open {
+            Some(open) if open.fits(len, block_bytes) => 0,
+            _ => HEADER_LEN,
+        };
+        (header + record) as u64
+    }
+
+    /// Appends a record. `now_ms` is asked only when it begins a block.
+    pub(crate) fn push(
+        &mut self,
+        seq: Seq,
+        record: &[u8],
+        block_bytes: usize,
+        now_ms: impl FnOnce() -> u64,
+    ) {
+        self.bytes += self.cost(record.len(), block_bytes);
+        self.items += 1;
+        let size = RECORD_OVERHEAD + record.len();
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| !open.fits(record.len(), block_bytes))
+        {
+            self.close_block();
+        }
+        let open = self
+            .open
+            .get_or_insert_with(|| BlockBuilder::new(seq, now_ms(), block_bytes.max(size)));
+        open.push(record);
+        if open.len() >= HEADER_LEN + block_bytes {
+            self.close_block();
+        }
+    }
+
+    /// Ends the open block, so that it can be written or handed over.
+    pub(crate) fn close_block(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.full.push_back(Arc::new(open));
+        }
+    }
+
+    /// Gives the writer the oldest blocks, up to about `bytes_max`. They stay here until
+    /// [`finish_write`](Self::finish_write), so that they can be handed over meanwhile.
+    pub(crate) fn begin_write(&mut self, bytes_max: usize) -> Vec<Arc<BlockBuilder>> {
+        let mut bytes = 0;
+        let batch: Vec<_> = self
+            .full
+            .iter()
+            .take_while(|block| {
+                let within = bytes < bytes_max;
+                bytes += block.len();
+                within
+            })
+            .cloned()
+            .collect();
+        self.writing = batch.len();
+        batch
+    }
+
+    /// The blocks of the last [`begin_write`](Self::begin_write) are on disk.
+    pub(crate) fn finish_write(&mut self) {
+        for block in self.full.drain(..self.writing.min(self.full.len())) {
+            self.bytes -= block.len() as u64;
+            self.items -= u64::from(block.count());
+        }
+        self.writing = 0;
+    }
+
+    /// The block that holds number `at`, for the consumer's side. With `write_ahead` it is written all the same.
+    pub(crate) fn hand_over(
+        &mut self,
+        at: Seq,
+        write_ahead: bool,
+    ) -> Option<(Arc<BlockBuilder>, HandOver)> {
+        if self.full.back().is_none_or(|last| last.end() <= at) {
+            self.close_block();
+        }
+        let index = self.full.partition_point(|block| block.end() <= at);
+        if write_ahead || index < self.writing {
+            return self
+                .full
+                .get(index)
+                .map(|block| (Arc::clone(block), HandOver::Share));
+        }
+        let block = self.full.remove(index)?;
+        self.bytes -= block.len() as u64;
+        self.items -= u64::from(block.count());
+        Some((block, HandOver::Take))
+    }
+
+    /// Takes everything out.
+    pub(crate) fn take_all(&mut self) -> Vec<Arc<BlockBuilder>> {
+        self.close_block();
+        self.bytes = 0;
+        self.items = 0;
+        self.writing = 0;
+        self.full.drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(count: u64) -> Staging {
+        let mut staging = Staging::default();
+        for seq in 0..count {
+            let cost = staging.cost(8, 30);
+            let before = staging.bytes();
+            staging.push(seq, &seq.to_le_bytes(), 30, || 0);
+            assert_eq!(staging.bytes(), before + cost);
+        }
+        staging
+    }
+
+    #[test]
+    fn blocks_close_when_the_next_record_does_not_fit() {
+        let mut staging = staged(5);
+        let batch = staging.begin_write(usize::MAX);
+        assert_eq!(
+            batch.iter().map(|block| block.count()).collect::<Vec<_>>(),
+            [2, 2]
+        );
+        assert_eq!(staging.items(), 5);
+        staging.finish_write();
+        assert_eq!((staging.first(), staging.items()), (Some(4), 1));
+        assert!(staging.has_unwritten() && !staging.has_full());
+    }
+
+    #[test]
+    fn a_block_that_is_being_written_is_shared_and_the_others_are_taken() {
+        let mut staging = staged(6);
+        assert_eq!(staging.begin_write(1).len(), 1);
+        let (block, how) = staging.hand_over(0, false).unwrap();
+        assert_eq!((block.first(), how), (0, HandOver::Share));
+        let (block, how) = staging.hand_over(2, false).unwrap();
+        assert_eq!((block.first(), how), (2, HandOver::Take));
+        let (block, how) = staging.hand_over(4, false).unwrap();
+        assert_eq!((block.first(), how), (4, HandOver::Take));
+        assert_eq!(staging.first(), Some(0));
+        staging.finish_write();
+        assert!(staging.is_empty());
+        assert_eq!(staging.bytes(), 0);
+    }
+}

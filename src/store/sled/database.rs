@@ -1,0 +1,451 @@
+//! One database of the chain: blocks in, blocks out, and what is known about the last of them.
+
+use super::engine::{Engine, Key};
+use super::frame::{self, Part};
+use super::guard::Fault;
+use super::limits::value_bytes_max;
+use crate::block::{Block, Header};
+use crate::seq::Seq;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// sled's log, and beside it its settings and what speeds up the next open.
+pub(super) const LOG_FILE: &str = "db";
+const SETTINGS_FILE: &str = "conf";
+const SNAPSHOT_PREFIX: &str = "snap.";
+const SNAPSHOT_UNFINISHED: &str = ".generating";
+
+/// An unsynced tail can take synced data of the same database with it in a power cut; with no more
+/// than this unsynced, it never did.
+const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
+/// What a key and its framing add to a value.
+const KEY_BYTES: u64 = 32;
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// A failed read: where it can go on, if it can.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    Fault(Fault),
+    Damaged { reason: String, resume: Option<Seq> },
+}
+
+/// An open database.
+pub(super) struct Database {
+    name: Seq,
+    engine: Option<Engine>,
+    /// A handle of our own to sled's log, because sled's flush doesn't reach the device.
+    log: File,
+    value_bytes_max: usize,
+    last: Option<Key>,
+    end: Seq,
+    /// How far the log is filled: its size at the last flush, and about what was inserted since.
+    log_bytes: u64,
+    /// The size that the log was given by opening it: whole segments, however little is in the last.
+    opened_bytes: u64,
+    unsynced_bytes: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Sound,
+    /// Its last block can't be read, so nothing may be put behind it.
+    Closed,
+    /// sled refused a write and refuses all others until it is opened again.
+    Failed,
+}
+
+impl Database {
+    /// Makes an empty database in the empty directory `dir`, synced and closed again.
+    pub(super) fn create(dir: &Path, segment_bytes: usize) -> Result<(), Fault> {
+        let engine = Engine::open(dir, segment_bytes)?;
+        engine.flush()?;
+        engine.close()?;
+        for file in [LOG_FILE, SETTINGS_FILE] {
+            let file = File::open(dir.join(file)).map_err(Fault::io("open"))?;
+            file.sync_all().map_err(Fault::io("sync"))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the database named `name` in `dir`.
+    pub(super) fn open(name: Seq, dir: &Path) -> Result<Self, Fault> {
+        // sled would quietly begin an empty database where its files are gone.
+        for file in [LOG_FILE, SETTINGS_FILE] {
+            if !dir.join(file).try_exists().map_err(Fault::io("look for"))? {
+                return Err(Fault::Damaged(format!("`{file}` is missing")));
+            }
+        }
+        let segment_bytes = segment_bytes(&dir.join(SETTINGS_FILE))?;
+        let log = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(dir.join(LOG_FILE))
+            .map_err(Fault::io("open"))?;
+        wait_unlocked(&log)?;
+        // Left by a process that was killed while opening; sled takes it for a finished one.
+        remove_snapshots(dir, |name| name.ends_with(SNAPSHOT_UNFINISHED))?;
+        let engine = match Engine::open(dir, segment_bytes) {
+            // A snapshot only saves time: without it sled reads its whole log.
+            Err(Fault::Damaged(_)) => {
+                wait_unlocked(&log)?;
+                remove_snapshots(dir, |_| true)?;
+                Engine::open(dir, segment_bytes)?
+            }
+            opened => opened?,
+        };
+        let mut database = Self {
+            name,
+            engine: Some(engine),
+            log,
+            value_bytes_max: value_bytes_max(segment_bytes),
+            last: None,
+            end: name,
+            log_bytes: 0,
+            opened_bytes: 0,
+            unsynced_bytes: 0,
+            state: State::Sound,
+        };
+        database.find_end()?;
+        database.opened_bytes = database.log.metadata().map_err(Fault::io("stat"))?.len();
+        if database.last.is_some() {
+            database.log_bytes = database.opened_bytes;
+        }
+        Ok(database)
+    }
+
+    pub(super) fn name(&self) -> Seq {
+        self.name
+    }
+
+    /// One past the highest number in it; its name when it is empty.
+    pub(super) fn end(&self) -> Seq {
+        self.end
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.state == State::Failed
+    }
+
+    /// After a failed write: nothing more can be written before it is opened again.
+    pub(super) fn set_failed(&mut self) {
+        self.state = State::Failed;
+    }
+
+    /// True when the next block should go to a new database.
+    pub(super) fn is_full(&self, block: &Block, database_bytes: u64) -> bool {
+        let needed = block.as_bytes().len() as u64 + KEY_BYTES;
+        self.state == State::Closed
+            || (self.last.is_some() && self.log_bytes + needed > database_bytes)
+    }
+
+    /// Stores `block`, unless exactly it is stored already. Durable against a crash only after a flush.
+    pub(super) fn insert(&mut self, block: &Block) -> Result<(), Fault> {
+        for (part, value) in (0..).zip(frame::values(block, self.value_bytes_max)) {
+            let key = Key {
+                first: block.first(),
+                part,
+            };
+            if self.last.is_some_and(|last| key <= last) && self.is_held(key, &value)? {
+                continue;
+            }
+            self.engine_mut()?.insert(key, &value)?;
+            self.last = self.last.max(Some(key));
+            let bytes = value.len() as u64 + KEY_BYTES;
+            self.log_bytes += bytes;
+            self.unsynced_bytes += bytes;
+            if self.unsynced_bytes >= UNSYNCED_BYTES_MAX {
+                self.sync()?;
+            }
+        }
+        self.end = self.end.max(block.end());
+        Ok(())
+    }
+
+    /// True when `value` stands at `key`. The leftover of a block that was never completed is in
+    /// nobody's way; a whole other block is.
+    fn is_held(&self, key: Key, value: &[u8]) -> Result<bool, Fault> {
+        match self.engine()?.get(key)? {
+            Some(held) if held == value => Ok(true),
+            Some(_) if key.part == 0 && matches!(self.load(key.first), Ok(Some(_))) => Err(
+                Fault::Damaged(format!("another block stands at number {}", key.first)),
+            ),
+            _ => Ok(false),
+        }
+    }
+
+    /// Hands everything inserted to the operating system.
+    pub(super) fn flush(&mut self) -> Result<(), Fault> {
+        self.engine()?.flush()?;
+        let written = self.log.metadata().map_err(Fault::io("stat"))?.len();
+        self.log_bytes = if written > self.opened_bytes {
+            written
+        } else {
+            self.log_bytes
+        };
+        Ok(())
+    }
+
+    /// Puts everything inserted on the device.
+    pub(super) fn sync(&mut self) -> Result<(), Fault> {
+        if self.unsynced_bytes > 0 {
+            // After a failed write only what was flushed before it can be synced, and nothing
+            // else was confirmed.
+            if self.state != State::Failed {
+                self.flush()?;
+            }
+            self.log.sync_data().map_err(Fault::io("sync"))?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// The block that holds `at`, or the first after it, if it begins below `limit`.
+    pub(super) fn read(&self, at: Seq, limit: Seq) -> Result<Option<Block>, Unreadable> {
+        // Behind `end` there can only be parts of a block that was never completed.
+        let limit = limit.min(self.end);
+        self.find(at, limit).map_err(|fault| match fault {
+            Fault::Damaged(reason) => Unreadable::Damaged {
+                reason,
+                resume: self.resume_after(at, limit),
+            },
+            fault => Unreadable::Fault(fault),
+        })
+    }
+
+    fn find(&self, at: Seq, limit: Seq) -> Result<Option<Block>, Fault> {
+        if at >= limit {
+            return Ok(None);
+        }
+        if let Some(block) = self.load(at)? {
+            return Ok(Some(block));
+        }
+        let engine = self.engine()?;
+        if let Some(key) = engine.before(Key::of_block(at))?
+            && let Some(block) = self.load(key.first)?.filter(|block| block.end() > at)
+        {
+            return Ok(Some(block));
+        }
+        match engine.after(Key {
+            first: at,
+            part: u32::MAX,
+        })? {
+            Some(key) if key.first < limit => self.load(key.first),
+            _ => Ok(None),
+        }
+    }
+
+    /// The first number above `at` where reading may work again.
+    fn resume_after(&self, at: Seq, limit: Seq) -> Option<Seq> {
+        let engine = self.engine().ok()?;
+        let from = Key {
+            first: at,
+            part: u32::MAX,
+        };
+        let next = engine
+            .after(from)
+            .ok()
+            .flatten()
+            .filter(|key| self.is_readable(*key));
+        next.or_else(|| engine.next_page(from))
+            .map(|key| key.first)
+            .filter(|first| *first < limit)
+    }
+
+    fn is_readable(&self, key: Key) -> bool {
+        self.load(key.first).is_ok()
+    }
+
+    /// The block whose first number is `first`, whole and verified.
+    fn load(&self, first: Seq) -> Result<Option<Block>, Fault> {
+        let Some(value) = self.engine()?.get(Key::of_block(first))? else {
+            return Ok(None);
+        };
+        let bytes = if value.starts_with(&frame::MAGIC) {
+            self.join(first, &value)?
+        } else {
+            value
+        };
+        let block = Block::parse(bytes)
+            .map_err(|error| Fault::Damaged(format!("block at number {first}: {error}")))?;
+        if block.first() == first {
+            Ok(Some(block))
+        } else {
+            Err(Fault::Damaged(format!(
+                "block {} stands at number {first}",
+                block.first()
+            )))
+        }
+    }
+
+    /// Puts a block together from its parts.
+    fn join(&self, first: Seq, value: &[u8]) -> Result<Vec<u8>, Fault> {
+        let damaged = |part: u32, reason: &dyn std::fmt::Display| {
+            Fault::Damaged(format!(
+                "part {part} of the block at number {first}: {reason}"
+            ))
+        };
+        let head = Part::parse(value).map_err(|error| damaged(0, &error))?;
+        let mut bytes = head.bytes.to_vec();
+        for number in 1..head.parts {
+            let value = self.engine()?.get(Key {
+                first,
+                part: number,
+            })?;
+            let value = value.ok_or_else(|| damaged(number, &"missing"))?;
+            let part = Part::parse(&value).map_err(|error| damaged(number, &error))?;
+            if (part.first, part.number, part.block_crc) != (first, number, head.block_crc) {
+                return Err(damaged(number, &"belongs to another block"));
+            }
+            bytes.extend_from_slice(part.bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Finds the last whole block. One whose last part is missing was never confirmed to anybody.
+    fn find_end(&mut self) -> Result<(), Fault> {
+        let mut key = match self.engine()?.last() {
+            Ok(last) => last,
+            Err(Fault::Damaged(_)) => {
+                self.close_at(self.engine()?.last_page());
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
+        self.last = key;
+        while let Some(at) = key {
+            match self.end_of(at.first) {
+                Ok(Some(end)) => {
+                    self.end = end;
+                    return Ok(());
+                }
+                Ok(None) => key = self.engine()?.before(Key::of_block(at.first))?,
+                Err(Fault::Damaged(_)) => {
+                    self.close_at(Some(at));
+                    return Ok(());
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes `key` as the best that is known of the last block: reading there reports the damage.
+    fn close_at(&mut self, key: Option<Key>) {
+        self.last = key;
+        self.end = key.map_or(self.name, |key| key.first + 1);
+        self.state = State::Closed;
+    }
+
+    /// The end of the block at `first`, read from its header; `None` when it isn't complete.
+    fn end_of(&self, first: Seq) -> Result<Option<Seq>, Fault> {
+        let engine = self.engine()?;
+        let Some(value) = engine.get(Key::of_block(first))? else {
+            return Ok(None);
+        };
+        let damaged = |error: &dyn std::fmt::Display| Fault::Damaged(error.to_string());
+        let header = if value.starts_with(&frame::MAGIC) {
+            let head = Part::parse(&value).map_err(|error| damaged(&error))?;
+            let tail = Key {
+                first,
+                part: head.parts.saturating_sub(1),
+            };
+            let Some(tail) = engine.get(tail)? else {
+                return Ok(None);
+            };
+            if Part::parse(&tail)
+                .map_err(|error| damaged(&error))?
+                .block_crc
+                != head.block_crc
+            {
+                return Ok(None);
+            }
+            Header::parse(head.bytes)
+        } else {
+            Header::parse(&value)
+        };
+        let header = header.map_err(|error| damaged(&error))?;
+        Ok(Some(first + u64::from(header.count)))
+    }
+
+    /// Syncs, closes, and returns when it can be opened again.
+    pub(super) fn close(mut self) -> Result<(), Fault> {
+        let synced = if self.state == State::Failed {
+            Ok(())
+        } else {
+            self.sync()
+        };
+        let closed = self.engine.take().map_or(Ok(()), Engine::close);
+        synced.and(closed).and_then(|()| wait_unlocked(&self.log))
+    }
+
+    fn engine(&self) -> Result<&Engine, Fault> {
+        self.engine.as_ref().ok_or_else(closed)
+    }
+
+    fn engine_mut(&mut self) -> Result<&mut Engine, Fault> {
+        self.engine.as_mut().ok_or_else(closed)
+    }
+}
+
+fn closed() -> Fault {
+    Fault::Io {
+        operation: "use",
+        source: io::Error::other("the database is closed"),
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Whoever needs to know of an error here calls `close`.
+        let _ = self.engine.take().map(Engine::close);
+    }
+}
+
+/// The segment size that the database was made with: sled refuses any other.
+fn segment_bytes(settings: &Path) -> Result<usize, Fault> {
+    let bytes = fs::read(settings).map_err(Fault::io("read"))?;
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .find_map(|line| line.strip_prefix("segment_size: ")?.parse().ok())
+        .ok_or_else(|| Fault::Damaged(format!("`{SETTINGS_FILE}` names no segment size")))
+}
+
+/// Waits for sled's lock, which outlives a database that was dropped until sled's threads have let go
+/// of it. Nobody tells when that is.
+fn wait_unlocked(log: &File) -> Result<(), Fault> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match log.try_lock() {
+            Ok(()) => return log.unlock().map_err(Fault::io("unlock")),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            Err(error) => {
+                return Err(Fault::Io {
+                    operation: "lock",
+                    source: error.into(),
+                });
+            }
+        }
+    }
+}
+
+fn remove_snapshots(dir: &Path, unwanted: impl Fn(&str) -> bool) -> Result<(), Fault> {
+    for entry in fs::read_dir(dir).map_err(Fault::io("list"))? {
+        let entry = entry.map_err(Fault::io("list"))?;
+        let name = entry.file_name();
+        let snapshot = name
+            .to_str()
+            .filter(|name| name.starts_with(SNAPSHOT_PREFIX));
+        if snapshot.is_some_and(&unwanted) {
+            fs::remove_file(entry.path()).map_err(Fault::io("remove"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,402 @@
+//! The default store: a chain of small sled databases.
+//!
+//! One growing sled database never gives space back, and a damaged byte can cost all of it. So blocks
+//! go to a chain of databases of bounded size, each in a directory named by its first number. No key
+//! is overwritten or removed; when everything in a database is finished, the whole of it is removed.
+//! At most two are open: the newest, which is appended to, and one older, which is read.
+
+mod chain;
+mod database;
+mod engine;
+mod frame;
+mod guard;
+mod limits;
+mod reserve;
+#[cfg(test)]
+mod tests;
+
+use self::chain::{Chain, Unit};
+use self::database::{Database, Unreadable};
+use self::guard::Fault;
+use self::reserve::Reserve;
+use crate::block::Block;
+use crate::error::StoreError;
+use crate::ledger::Ledger;
+use crate::seq::Seq;
+use crate::store::{ReadError, Store};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use self::limits::{QUOTA_BYTES_LEAST, value_bytes_max};
+
+/// How the store is laid out.
+#[derive(Clone, Debug)]
+pub(crate) struct SledOptions {
+    /// The store's own directory; made at the first append.
+    pub(crate) dir: PathBuf,
+    /// Written into every database, for the day when the channel's own identity file is gone.
+    pub(crate) identity: Vec<u8>,
+    /// Bytes of log in a database before the next one is begun.
+    pub(crate) database_bytes: u64,
+    /// sled's `segment_size` for new databases: a power of two.
+    pub(crate) segment_bytes: usize,
+}
+
+impl SledOptions {
+    /// The layout that suits a quota of `disk_bytes_max` bytes.
+    pub(crate) fn new(dir: PathBuf, identity: Vec<u8>, disk_bytes_max: Option<u64>) -> Self {
+        Self {
+            dir,
+            identity,
+            database_bytes: limits::database_bytes(disk_bytes_max),
+            segment_bytes: limits::segment_bytes(disk_bytes_max),
+        }
+    }
+}
+
+/// A chain of sled databases.
+pub(crate) struct SledStore {
+    options: SledOptions,
+    chain: Chain,
+    reserve: Reserve,
+    /// The newest database and one other, in no order, as far as they are open.
+    open: Vec<Database>,
+    end: Seq,
+    /// sled is unusable in this process from here on.
+    poisoned: Option<StoreError>,
+}
+
+impl SledStore {
+    /// Opens the store, which takes as long whatever it holds. A newest database that can't be opened
+    /// now is met again, with an error, by the read or append that needs it; until then its name
+    /// stands for the end.
+    pub(crate) fn open(options: SledOptions) -> Result<Self, StoreError> {
+        let chain = Chain::open(&options.dir)?;
+        let reserve_bytes = limits::reserve_bytes(options.database_bytes, options.segment_bytes);
+        let reserve = Reserve::open(&options.dir, reserve_bytes);
+        let mut store = Self {
+            options,
+            chain,
+            reserve,
+            open: Vec::new(),
+            end: 0,
+            poisoned: None,
+        };
+        store.find_end();
+        Ok(store)
+    }
+
+    fn find_end(&mut self) {
+        self.end = 0;
+        if let Some(newest) = self.newest() {
+            // An error here isn't lost: whoever reads or appends meets it.
+            self.end = self
+                .database(newest)
+                .map_or(newest, |database| database.end());
+        }
+    }
+
+    fn newest(&self) -> Option<Seq> {
+        self.chain.units().last().map(|unit| unit.name)
+    }
+
+    /// The open database named `name`. Opens it, and closes what makes a third.
+    fn database(&mut self, name: Seq) -> Result<&mut Database, Fault> {
+        let open = self
+            .open
+            .iter()
+            .position(|database| database.name() == name);
+        let at = match open {
+            Some(at) => at,
+            None => self.open_database(name)?,
+        };
+        self.open
+            .get_mut(at)
+            .ok_or_else(|| Fault::Damaged("not open".to_owned()))
+    }
+
+    fn open_database(&mut self, name: Seq) -> Result<usize, Fault> {
+        let newest = self.newest();
+        self.close_where(|open| Some(name) != newest && Some(open) != newest)?;
+        let path = self.chain.path(name);
+        let database = match Database::open(name, &path) {
+            Err(fault) if fault.is_full() && self.reserve.release() => Database::open(name, &path),
+            opened => opened,
+        }?;
+        self.note(name, database.end());
+        self.open.push(database);
+        Ok(self.open.len() - 1)
+    }
+
+    /// Closes the open databases that `unwanted` names; the first error counts.
+    fn close_where(&mut self, unwanted: impl Fn(Seq) -> bool) -> Result<(), Fault> {
+        let mut closed = Ok(());
+        for database in std::mem::take(&mut self.open) {
+            let (name, end) = (database.name(), database.end());
+            if unwanted(name) {
+                closed = closed.and(database.close());
+                self.note(name, end);
+            } else {
+                self.open.push(database);
+            }
+        }
+        closed
+    }
+
+    /// Gives up an open database after an error in it, whatever its state.
+    fn abandon(&mut self, name: Seq) {
+        self.open.retain(|database| database.name() != name);
+    }
+
+    /// Takes down what the database `name` holds and occupies.
+    fn note(&mut self, name: Seq, end: Seq) {
+        // A size that can't be measured now keeps its last value.
+        let _ = self.chain.refresh(name, end);
+        if self.newest() == Some(name) {
+            self.end = end;
+        }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.poisoned.clone().map_or(Ok(()), Err)
+    }
+
+    /// For `map_err`: the error that users see. Poison stays.
+    fn error(&mut self, name: Seq, fault: Fault) -> StoreError {
+        self.remember(fault.into_error(&self.chain.path(name)))
+    }
+
+    fn remember(&mut self, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::Poisoned { .. }) {
+            self.poisoned = Some(error.clone());
+        }
+        error
+    }
+
+    /// The database that `block` goes to, open, and made where a new one is due.
+    fn place(&mut self, block: &Block) -> Result<Seq, StoreError> {
+        let first = block.first();
+        let Some(name) = self.chain.at_or_below(first).map(|unit| unit.name) else {
+            return self.create(first);
+        };
+        if self
+            .open
+            .iter()
+            .any(|database| database.name() == name && database.has_failed())
+        {
+            self.close_where(|open| open == name)
+                .map_err(|fault| self.error(name, fault))?;
+        }
+        let database_bytes = self.options.database_bytes;
+        match self.database(name) {
+            // A new database named `first` would hide what this one holds at or above it.
+            Ok(database) => {
+                let ends_below = name < first && first >= database.end();
+                let is_full = database.is_full(block, database_bytes);
+                if ends_below && is_full {
+                    self.create(first)
+                } else {
+                    Ok(name)
+                }
+            }
+            Err(Fault::Damaged(_)) if name < first => self.create(first),
+            Err(fault) => Err(self.error(name, fault)),
+        }
+    }
+
+    fn create(&mut self, name: Seq) -> Result<Seq, StoreError> {
+        let segment_bytes = self.options.segment_bytes;
+        let fill = |dir: &Path| {
+            Database::create(dir, segment_bytes).map_err(|fault| fault.into_error(dir))
+        };
+        let before = self.newest();
+        let created = self.chain.create(name, &self.options.identity, fill);
+        created.map_err(|error| self.remember(error))?;
+        // Only now: on a full disk the one that was full stays open and can be read.
+        self.close_where(|open| Some(open) == before)
+            .and_then(|()| self.database(name).map(|_| name))
+            .map_err(|fault| self.error(name, fault))
+    }
+
+    /// Inserts `blocks` and flushes each database that took some of them.
+    fn insert(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
+        let mut written: Option<Seq> = None;
+        for block in blocks {
+            let name = self.place(block)?;
+            if let Some(before) = written.replace(name).filter(|before| *before != name) {
+                self.flush(before)?;
+            }
+            self.change(name, |database| database.insert(block))?;
+        }
+        written.map_or(Ok(()), |name| self.flush(name))
+    }
+
+    fn flush(&mut self, name: Seq) -> Result<(), StoreError> {
+        // One that was closed meanwhile was flushed by that.
+        if self.open.iter().any(|database| database.name() == name) {
+            let end = self.change(name, Database::flush)?;
+            self.note(name, end);
+        }
+        Ok(())
+    }
+
+    /// Runs a write on a database and returns where it ends then. One in which a write fails takes no
+    /// more of them until it is opened again.
+    fn change(
+        &mut self,
+        name: Seq,
+        write: impl FnOnce(&mut Database) -> Result<(), Fault>,
+    ) -> Result<Seq, StoreError> {
+        let written = self.database(name).and_then(|database| {
+            let written = write(database).inspect_err(|_| database.set_failed());
+            written.map(|()| database.end())
+        });
+        written.map_err(|fault| self.error(name, fault))
+    }
+
+    /// Closes the database `name` so that its files can be moved.
+    fn release(&mut self, name: Seq) -> Result<(), StoreError> {
+        self.close_where(|open| open == name)
+            .or_else(|fault| match self.error(name, fault) {
+                poisoned @ StoreError::Poisoned { .. } => Err(poisoned),
+                // What couldn't be saved is about to go.
+                _ => Ok(()),
+            })
+    }
+
+    fn damaged(&self, unit: Seq, reason: String, resume: Option<Seq>) -> ReadError {
+        ReadError::Damaged {
+            unit,
+            path: self.chain.path(unit),
+            reason,
+            resume,
+        }
+    }
+}
+
+impl Store for SledStore {
+    fn append(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
+        self.check()?;
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        self.chain.make_dir()?;
+        self.reserve.hold()?;
+        self.insert(blocks)
+    }
+
+    fn read(&mut self, at: Seq) -> Result<Option<Block>, ReadError> {
+        self.check()?;
+        let from = self.chain.at_or_below(at).map_or(0, |unit| unit.name);
+        let units = self.chain.units().iter().filter(|unit| unit.name >= from);
+        let names: Vec<Seq> = units
+            .filter(|unit| unit.end.is_none_or(|end| end > at))
+            .map(|unit| unit.name)
+            .collect();
+        for name in names {
+            let limit = self.chain.name_above(name).unwrap_or(Seq::MAX);
+            let read = match self.database(name) {
+                Ok(database) => database.read(at, limit),
+                Err(Fault::Damaged(reason)) => return Err(self.damaged(name, reason, None)),
+                Err(fault) => Err(Unreadable::Fault(fault)),
+            };
+            match read {
+                Ok(None) => {}
+                Ok(block) => return Ok(block),
+                Err(Unreadable::Damaged { reason, resume }) => {
+                    return Err(self.damaged(name, reason, resume));
+                }
+                Err(Unreadable::Fault(fault)) => {
+                    self.abandon(name);
+                    return Err(self.error(name, fault).into());
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        for name in self.open.iter().map(Database::name).collect::<Vec<_>>() {
+            self.change(name, Database::sync)?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Seq {
+        self.end
+    }
+
+    fn reclaimable(&self, finished: &Ledger) -> Vec<Seq> {
+        let is_finished = |unit: &&Unit| {
+            self.chain
+                .end_of(unit)
+                .is_some_and(|end| finished.covers(&(unit.name..end)))
+        };
+        let mut names: Vec<Seq> = self
+            .chain
+            .units()
+            .iter()
+            .filter(is_finished)
+            .map(|unit| unit.name)
+            .collect();
+        if names.len() < self.chain.units().len() {
+            names.retain(|name| Some(*name) != self.newest());
+        }
+        names
+    }
+
+    fn oldest_unit(&mut self, from: Seq) -> Option<(Seq, Range<Seq>)> {
+        let units = self.chain.units().iter().filter(|unit| unit.name >= from);
+        let names: Vec<Seq> = units.map(|unit| unit.name).collect();
+        // One that can't be opened is left to the read that meets it.
+        names.into_iter().find_map(|name| {
+            let end = self.database(name).ok()?.end();
+            Some((name, name..end))
+        })
+    }
+
+    fn remove(&mut self, unit: Seq) -> Result<(), StoreError> {
+        self.release(unit)?;
+        self.chain.remove(unit)?;
+        if self.chain.units().is_empty() {
+            self.reserve.release();
+        }
+        self.find_end();
+        Ok(())
+    }
+
+    fn set_aside(&mut self, unit: Seq, dest: &Path) -> Result<(), StoreError> {
+        self.release(unit)?;
+        self.chain.move_out(unit, dest)?;
+        self.find_end();
+        Ok(())
+    }
+
+    fn exclude(&mut self, unit: Seq) {
+        self.abandon(unit);
+        self.chain.exclude(unit);
+        self.find_end();
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.chain.disk_bytes() + self.reserve.bytes()
+    }
+
+    fn headroom(&self, limit: u64) -> u64 {
+        let segment_bytes = self.options.segment_bytes;
+        let opening = |unit: &Unit| limits::opening_bytes(unit.size.log_bytes, segment_bytes);
+        let promised =
+            self.chain.units().iter().map(opening).sum::<u64>() + self.reserve.missing_bytes();
+        let free = limit.saturating_sub(self.disk_bytes() + promised);
+        limits::headroom(free, segment_bytes, self.options.identity.len())
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        let name = self.end;
+        self.close_where(|_| true)
+            .map_err(|fault| self.error(name, fault))
+    }
+}

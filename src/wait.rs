@@ -1,0 +1,213 @@
+//! Waiting, once for threads and tasks.
+//!
+//! Waiters stand in lists that are part of the state under the one lock, so "look at the state, find
+//! nothing, go to sleep" is one step and no wake-up can fall in between. A thread waits as a task whose
+//! waker unparks it: there is one state machine for both worlds.
+
+use crate::sync::{self, Thread};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
+use std::time::Instant;
+
+/// Those who wait for one condition, first come first.
+#[derive(Debug, Default)]
+pub(crate) struct WaitList {
+    /// Ascending by ticket.
+    waiting: VecDeque<Waiter>,
+    next_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    waker: Waker,
+    may_idle: bool,
+}
+
+/// A waiter's place in a list.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket {
+    number: Option<u64>,
+    may_idle: bool,
+}
+
+impl Ticket {
+    /// For a waiter that lives on when nobody polls it, as a stream does: waking it is no reason to leave
+    /// the next one asleep.
+    pub(crate) fn that_may_idle() -> Self {
+        Self {
+            number: None,
+            may_idle: true,
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.number.is_some()
+    }
+}
+
+impl WaitList {
+    /// Puts the waiter in the list, or refreshes its waker if it still stands there.
+    pub(crate) fn register(&mut self, ticket: &mut Ticket, waker: &Waker, wakes: &mut Wakes) {
+        if let Some(entry) = self
+            .position(ticket)
+            .and_then(|index| self.waiting.get_mut(index))
+        {
+            if !entry.waker.will_wake(waker) {
+                wakes.discard(std::mem::replace(&mut entry.waker, waker.clone()));
+            }
+            return;
+        }
+        ticket.number = Some(self.next_ticket);
+        self.waiting.push_back(Waiter {
+            ticket: self.next_ticket,
+            waker: waker.clone(),
+            may_idle: ticket.may_idle,
+        });
+        self.next_ticket += 1;
+    }
+
+    /// Takes the waiter out. True when it had been woken meanwhile: if it leaves without acting
+    /// on that, the wake-up belongs to somebody else.
+    pub(crate) fn leave(&mut self, ticket: &mut Ticket, wakes: &mut Wakes) -> bool {
+        if ticket.number.is_none() {
+            return false;
+        }
+        let position = self.position(ticket);
+        ticket.number = None;
+        match position.and_then(|index| self.waiting.remove(index)) {
+            Some(waiter) => {
+                wakes.discard(waiter.waker);
+                false
+            }
+            None => true,
+        }
+    }
+
+    pub(crate) fn wake_one(&mut self, wakes: &mut Wakes) {
+        while let Some(waiter) = self.waiting.pop_front() {
+            wakes.wake.push(waiter.waker);
+            if !waiter.may_idle {
+                break;
+            }
+        }
+    }
+
+    pub(crate) fn wake(&mut self, count: usize, wakes: &mut Wakes) {
+        for _ in 0..count.min(self.waiting.len()) {
+            self.wake_one(wakes);
+        }
+    }
+
+    pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
+        wakes
+            .wake
+            .extend(self.waiting.drain(..).map(|waiter| waiter.waker));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn position(&self, ticket: &Ticket) -> Option<usize> {
+        self.waiting
+            .binary_search_by_key(&ticket.number?, |held| held.ticket)
+            .ok()
+    }
+}
+
+/// Wakers collected under the lock and used after it: waking, and even dropping a waker, can run foreign
+/// code that takes the lock again. Dropping this wakes; declare it before the lock guard.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    wake: Vec<Waker>,
+    discarded: Vec<Waker>,
+}
+
+impl Wakes {
+    pub(crate) fn add(&mut self, waker: Waker) {
+        self.wake.push(waker);
+    }
+
+    fn discard(&mut self, waker: Waker) {
+        self.discarded.push(waker);
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.wake.drain(..).for_each(Waker::wake);
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A waker that unparks the current thread.
+pub(crate) fn thread_waker() -> Waker {
+    #[cfg(not(shuttle))]
+    {
+        thread_local! {
+            static WAKER: Waker = Arc::new(Unpark(sync::current())).into();
+        }
+        WAKER
+            .try_with(Waker::clone)
+            .unwrap_or_else(|_| Arc::new(Unpark(sync::current())).into())
+    }
+    #[cfg(shuttle)]
+    Arc::new(Unpark(sync::current())).into()
+}
+
+/// Polls on this thread until there is a result; `None` when `deadline` passes first.
+pub(crate) fn block_until<R>(
+    deadline: Option<Instant>,
+    mut poll: impl FnMut(&Waker) -> Poll<R>,
+) -> Option<R> {
+    let waker = thread_waker();
+    loop {
+        if let Poll::Ready(result) = poll(&waker) {
+            return Some(result);
+        }
+        match deadline {
+            None => sync::park(),
+            Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => sync::park_timeout(left),
+                _ => return None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiter_that_was_woken_and_leaves_says_so() {
+        let waker = thread_waker();
+        let mut list = WaitList::default();
+        let (mut first, mut second) = (Ticket::default(), Ticket::default());
+        let mut wakes = Wakes::default();
+        list.register(&mut first, &waker, &mut wakes);
+        list.register(&mut second, &waker, &mut wakes);
+        list.register(&mut first, &waker, &mut wakes);
+        list.wake_one(&mut wakes);
+        assert!(list.leave(&mut first, &mut wakes), "first was woken");
+        assert!(!list.leave(&mut first, &mut wakes), "and has left");
+        assert!(
+            !list.leave(&mut second, &mut wakes),
+            "second was still waiting"
+        );
+        assert!(list.is_empty());
+    }
+}

@@ -1,0 +1,580 @@
+//! The one thread that does all I/O: writes staging, reads ahead, persists the cursor, gives space back.
+//!
+//! It looks at the state, does one piece of work outside the lock, and looks again. When there is nothing to do it
+//! parks, and whoever makes work unparks it; it sleeps by the clock only while something is due (a retry, a deadline).
+
+use crate::block::{Block, Seal};
+use crate::core::Shared;
+use crate::error::{HaltFault, HaltReport, StoreError, SyncError};
+use crate::event::Event;
+use crate::ledger::{Ledger, Outcome};
+use crate::queue::{Queue, Read};
+use crate::refill::Refill;
+use crate::seq::Seq;
+use crate::state::{Figures, Halted, Phase, State, Worker, now_ms};
+use crate::stats::ErrorReport;
+use crate::sync;
+use crate::wait::thread_waker;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of blocks that one piece of writing takes.
+const WRITE_BYTES: usize = 1 << 20;
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// Starts the worker's thread.
+pub(crate) fn start<T: Send + 'static>(shared: &Arc<Shared<T>>) {
+    // Held while the thread is started, so that whoever joins it finds it here.
+    let mut slot = shared.thread.lock();
+    let own = Arc::clone(shared);
+    match sync::spawn("overspill", move || run(&own)) {
+        Ok(thread) => *slot = Some(thread),
+        Err(error) => {
+            drop(slot);
+            let fault = StoreError::io("start the worker thread for", &shared.settings.dir, error);
+            no_thread(shared, fault);
+        }
+    }
+}
+
+/// No thread can be had: a halt does the work here, and everybody else is told.
+fn no_thread<T>(shared: &Arc<Shared<T>>, fault: StoreError) {
+    let halting = shared.enter(|state, wakes| {
+        let halting = state.phase == Phase::Halting;
+        if !halting {
+            state.worker = Worker::Absent;
+            state.last_error = Some(ErrorReport::new(&fault));
+            state.fault = Some(fault);
+            state.wake_everybody(wakes);
+        }
+        halting
+    });
+    if halting {
+        run(shared);
+    }
+}
+
+/// Works until the channel is halted.
+fn run<T>(shared: &Arc<Shared<T>>) {
+    let Some(queue) = shared.queue.lock().take() else {
+        return;
+    };
+    let worked = catch_unwind(AssertUnwindSafe(|| Work::new(shared, queue).run()));
+    if worked.is_err() {
+        shared.enter(|state, wakes| {
+            let fault = StoreError::Poisoned {
+                path: shared.settings.dir.clone(),
+                message: "the worker thread panicked".to_owned(),
+            };
+            let report = HaltReport {
+                saved: state.pending(),
+                ..HaltReport::default()
+            };
+            state.phase = Phase::Halted;
+            state.worker = Worker::Gone;
+            state.fault = Some(fault.clone());
+            let items = state.take_memory_only();
+            state.halted = Some(Halted {
+                report,
+                fault: Some(HaltFault::Store(fault)),
+                items,
+            });
+            state.wake_everybody(wakes);
+        });
+    }
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+enum Step {
+    Tell(Vec<Event>),
+    Crash,
+    Save,
+    DropOldest { from: Seq },
+    Read { from: Seq, end: Seq },
+    Write,
+    Sync { request: u64 },
+    Checkpoint,
+    ProbeRoom,
+    Park(Option<Instant>),
+}
+
+/// Whether a write minds the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    WithinLimits,
+    /// A halt may exceed them by what memory held.
+    AnyThereIs,
+}
+
+/// When something that failed is tried again.
+#[derive(Debug, Default)]
+struct Retry {
+    at: Option<Instant>,
+    delay: Duration,
+}
+
+impl Retry {
+    fn is_due(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| at <= now)
+    }
+
+    fn later(&mut self) {
+        self.delay = (self.delay * 2).clamp(RETRY_FIRST, RETRY_LAST);
+        self.at = Some(Instant::now() + self.delay);
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+pub(crate) struct Work<'a, T> {
+    pub(crate) shared: &'a Arc<Shared<T>>,
+    pub(crate) queue: Queue,
+    /// Sealed blocks that the store hasn't confirmed. They are tried again as they are: the store may have some of them.
+    pub(crate) unwritten: Vec<Arc<Block>>,
+    writing: Retry,
+    reading: Retry,
+    /// The last step was a read: a write comes first, if there is one.
+    has_read: bool,
+}
+
+impl<'a, T> Work<'a, T> {
+    fn new(shared: &'a Arc<Shared<T>>, queue: Queue) -> Self {
+        Self {
+            shared,
+            queue,
+            unwritten: Vec::new(),
+            writing: Retry::default(),
+            reading: Retry::default(),
+            has_read: false,
+        }
+    }
+
+    fn run(mut self) {
+        loop {
+            match self.next_step() {
+                Step::Tell(events) => self.tell(&events),
+                Step::Crash => return self.crash(),
+                Step::Save => return self.save(),
+                Step::DropOldest { from } => self.drop_oldest(from),
+                Step::Read { from, end } => self.read(from, end),
+                Step::Write => self.write(),
+                Step::Sync { request } => self.sync(request),
+                Step::Checkpoint => self.checkpoint(),
+                Step::ProbeRoom => self.probe_room(),
+                Step::Park(until) => park(until),
+            }
+        }
+    }
+
+    pub(crate) fn tell(&self, events: &[Event]) {
+        events
+            .iter()
+            .for_each(|event| self.shared.settings.listener.tell(event));
+    }
+
+    /// Looks at the state. What comes earlier here goes first.
+    fn next_step(&mut self) -> Step {
+        let now = Instant::now();
+        let waker = thread_waker();
+        let (writing, reading) = (self.writing.is_due(now), self.reading.is_due(now));
+        let retries = [
+            self.writing.at.filter(|_| !writing),
+            self.reading.at.filter(|_| !reading),
+        ];
+        let (retry_write, has_read) = (!self.unwritten.is_empty(), self.has_read);
+        let dir = &self.shared.settings.dir;
+        let step = self.shared.enter(|state, wakes| {
+            state.busy_since = None;
+            if let Some((needed, available)) = state.full_news.take() {
+                let path = dir.clone();
+                state.events.push(Event::Full(StoreError::Full {
+                    path,
+                    needed,
+                    available,
+                }));
+            }
+            state.note_spilling();
+            if !state.events.is_empty() {
+                return Step::Tell(std::mem::take(&mut state.events));
+            }
+            if state.deadline.is_some_and(|deadline| deadline <= now) {
+                state.deadline = None;
+                state.life_waiters.wake_all(wakes);
+            }
+            let step = if state.phase == Phase::Open {
+                let may_write = writing && state.fault.is_none();
+                let may_read = reading && state.fault.is_none() && state.wants_read();
+                let has_write = may_write && (retry_write || state.wants_write());
+                state.next_open_step(has_write, may_read, has_read, may_write)
+            } else {
+                state.next_halting_step()
+            };
+            let step = step.unwrap_or_else(|| {
+                let due = retries.into_iter().flatten().chain(state.deadline).min();
+                state.worker = Worker::Parked(waker);
+                Step::Park(due)
+            });
+            if !matches!(step, Step::Park(_)) {
+                state.busy_since = Some(now);
+            }
+            step
+        });
+        self.has_read = matches!(step, Step::Read { .. });
+        step
+    }
+
+    /// Writes the oldest blocks of staging.
+    fn write(&mut self) {
+        match self.write_batch(Room::WithinLimits) {
+            Ok(()) => self.writing.reset(),
+            Err(error) => {
+                self.writing.later();
+                self.note_trouble(&error);
+            }
+        }
+    }
+
+    /// Seals what staging gives and appends it, or what could not be appended last time.
+    pub(crate) fn write_batch(&mut self, room: Room) -> Result<(), StoreError> {
+        if self.unwritten.is_empty() {
+            let (batch, ledger) = self.shared.enter(|state, _| {
+                if state.limits.write_ahead || state.sync.wanted > state.sync.done {
+                    state.staging.close_block();
+                }
+                (state.staging.begin_write(WRITE_BYTES), state.ledger.clone())
+            });
+            let mut prev_end = self.queue.stored_end();
+            for block in batch {
+                let sealed = block.seal_copy(&self.seal(prev_end, &ledger));
+                prev_end = sealed.end();
+                self.unwritten.push(Arc::new(sealed));
+            }
+        }
+        match room {
+            Room::WithinLimits => self.queue.append(&self.unwritten)?,
+            Room::AnyThereIs => self.queue.append_beyond_limits(&self.unwritten)?,
+        }
+        let items = self
+            .unwritten
+            .iter()
+            .map(|block| u64::from(block.header().count))
+            .sum::<u64>();
+        self.unwritten.clear();
+        let room = self.queue.room();
+        let figures = self.queue.figures();
+        let ledger = self.shared.enter(|state, wakes| {
+            state.staging.finish_write();
+            state.note_success();
+            state.take_figures(&figures);
+            state.figures.spilled += items;
+            state.set_room(room, wakes);
+            state.send_waiters.wake_all(wakes);
+            state.confirm_waiters.wake_all(wakes);
+            state.ledger.clone()
+        });
+        if !self.shared.settings.is_write_ahead() {
+            // In `Spill` this is what tells delivered items from lost ones after a crash.
+            self.queue.checkpoint(&ledger)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn seal(&self, prev_end: Seq, ledger: &Ledger) -> Seal {
+        Seal {
+            prev_end,
+            incarnation: self.queue.incarnation(),
+            latest_ms: now_ms(),
+            cursor: ledger.cursor(),
+            counters: *ledger.counters(),
+        }
+    }
+
+    /// Reads ahead until read-ahead is full or the backlog's end is reached.
+    fn read(&mut self, mut from: Seq, end: Seq) {
+        let budget = self.queue.refill_max();
+        let mut bytes = 0;
+        while from < end && bytes < budget {
+            let read = match self.queue.read(from, end) {
+                Ok(read) => read,
+                Err(error) => {
+                    self.reading.later();
+                    return self.note_trouble(&error);
+                }
+            };
+            self.reading.reset();
+            bytes += read
+                .block
+                .as_ref()
+                .map_or(0, |block| block.as_bytes().len());
+            match self.bring_forward(from, end, read) {
+                Some(next) => from = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Puts a block that was read into refill, and what is missing before it into the ledger. Returns
+    /// where reading goes on.
+    fn bring_forward(&mut self, from: Seq, end: Seq, read: Read) -> Option<Seq> {
+        let figures = self.queue.figures();
+        self.shared.quarantined.lock().extend(read.quarantined);
+        let events = read.events;
+        self.shared.enter(|state, wakes| {
+            state.take_figures(&figures);
+            state.note_success();
+            for (range, outcome) in read.missing {
+                let seqs = range.clone();
+                if state.finish(range, outcome, wakes) > 0 && outcome == Outcome::Lost {
+                    state.events.push(Event::Lost {
+                        seqs: seqs.start..=seqs.end - 1,
+                    });
+                }
+            }
+            state.events.extend(events);
+            let Some(block) = read.block else {
+                state.read_next = state.read_next.max(end.min(state.disk_end()));
+                state.recv_waiters.wake_all(wakes);
+                return None;
+            };
+            let next = block.end();
+            state.read_next = state.read_next.max(next);
+            let refill = Refill::from_disk(block, from);
+            state.refill_bytes += refill.bytes();
+            state.refill.push_back(refill);
+            state.recv_waiters.wake_one(wakes);
+            if state.phase != Phase::Open || state.refill_bytes >= state.limits.refill_max {
+                return None;
+            }
+            Some(state.read_position())
+        })
+    }
+
+    /// Gives up the oldest part of the backlog to make room.
+    fn drop_oldest(&mut self, from: Seq) {
+        let dropped = self.queue.oldest_unit(from);
+        let (ledger, items) = self.shared.enter(|state, wakes| {
+            state.drop_oldest_wanted = false;
+            // A receiver may have moved on meanwhile: what came forward isn't dropped.
+            let range = dropped.filter(|range| range.start >= state.read_position());
+            let items = range.map_or(0, |range| {
+                let end = range.end.min(state.disk_end());
+                state.finish(range.start..end, Outcome::DroppedFull, wakes)
+            });
+            if items > 0 {
+                state.events.push(Event::DroppedOldest { items });
+            }
+            (state.ledger.clone(), items)
+        });
+        if items == 0 {
+            self.writing.later();
+            return;
+        }
+        self.tidy(&ledger);
+    }
+
+    /// Persists the cursor and gives back what lies below it.
+    fn checkpoint(&mut self) {
+        let ledger = self.shared.enter(|state, _| {
+            state.acked_bytes = 0;
+            state.ledger.clone()
+        });
+        self.tidy(&ledger);
+    }
+
+    fn tidy(&mut self, ledger: &Ledger) {
+        let tidied = self
+            .queue
+            .checkpoint(ledger)
+            .and_then(|()| self.queue.reclaim(ledger, crate::queue::Newest::KeepSmall));
+        match tidied {
+            Ok(quarantined) => {
+                let events = quarantined
+                    .iter()
+                    .cloned()
+                    .map(Event::Quarantined)
+                    .collect::<Vec<_>>();
+                self.shared.quarantined.lock().extend(quarantined);
+                self.shared.enter(|state, _| state.events.extend(events));
+            }
+            Err(error) => self.note_trouble(&error),
+        }
+        self.probe_room();
+    }
+
+    fn probe_room(&mut self) {
+        let room = self.queue.room();
+        let figures = self.queue.figures();
+        let still_full = self.shared.enter(|state, wakes| {
+            state.take_figures(&figures);
+            state.set_room(room, wakes);
+            if state.full_until.is_some()
+                && self.shared.settings.when_full == crate::config::WhenFull::DropOldest
+                && !state.send_waiters.is_empty()
+            {
+                state.drop_oldest_wanted = true;
+            }
+            state.full_until.is_some()
+        });
+        if still_full {
+            self.writing.later();
+        }
+    }
+
+    /// Puts everything accepted so far on the device.
+    fn sync(&mut self, request: u64) {
+        let result = self.sync_everything();
+        if let Err(SyncError::Store(error)) = &result {
+            self.note_trouble(error);
+        }
+        self.shared.enter(|state, wakes| {
+            state.sync.done = request;
+            state.sync.result = result.err();
+            state.life_waiters.wake_all(wakes);
+        });
+    }
+
+    fn sync_everything(&mut self) -> Result<(), SyncError> {
+        self.save_front_for_sync()?;
+        while self.shared.enter(|state, _| state.staging.has_unwritten())
+            || !self.unwritten.is_empty()
+        {
+            self.write_batch(Room::WithinLimits)
+                .map_err(SyncError::Store)?;
+        }
+        let ledger = self.shared.enter(|state, _| state.ledger.clone());
+        self.queue.sync(&ledger).map_err(SyncError::Store)?;
+        let figures = self.queue.figures();
+        self.shared.enter(|state, _| state.take_figures(&figures));
+        Ok(())
+    }
+
+    /// Records a failure; one that can't heal stops the use of the store.
+    pub(crate) fn note_trouble(&mut self, error: &StoreError) {
+        self.shared.enter(|state, wakes| {
+            state.stalled_since.get_or_insert_with(Instant::now);
+            if state.last_error.is_none() {
+                state.last_error = Some(ErrorReport::new(error));
+                state.events.push(Event::Trouble(error.clone()));
+            }
+            if error.is_final() {
+                state.fault = Some(error.clone());
+                state.wake_everybody(wakes);
+            }
+        });
+    }
+
+    /// Ends as a crash would: nothing is saved.
+    fn crash(self) {
+        let Self { shared, queue, .. } = self;
+        // A crash doesn't report what the store says while it goes down.
+        let _ = queue.abandon();
+        shared.enter(|state, wakes| {
+            state.phase = Phase::Halted;
+            state.worker = Worker::Gone;
+            let (report, fault) = (HaltReport::default(), Some(HaltFault::Crashed));
+            state.halted = Some(Halted {
+                report,
+                fault,
+                items: Vec::new(),
+            });
+            state.wake_everybody(wakes);
+        });
+    }
+}
+
+impl<T> State<T> {
+    fn next_open_step(
+        &mut self,
+        has_write: bool,
+        may_read: bool,
+        has_read: bool,
+        may_write: bool,
+    ) -> Option<Step> {
+        if self.drop_oldest_wanted && may_write {
+            return Some(Step::DropOldest {
+                from: self.read_position(),
+            });
+        }
+        if may_read && !(has_write && has_read) {
+            let from = self.read_position();
+            let end = self.disk_end();
+            if from < end {
+                return Some(Step::Read { from, end });
+            }
+        }
+        if has_write {
+            return Some(Step::Write);
+        }
+        if self.sync.wanted > self.sync.done && !self.refilling {
+            return Some(Step::Sync {
+                request: self.sync.wanted,
+            });
+        }
+        if self.wants_checkpoint() {
+            return Some(Step::Checkpoint);
+        }
+        (self.full_until.is_some() && may_write).then_some(Step::ProbeRoom)
+    }
+
+    fn next_halting_step(&self) -> Option<Step> {
+        if self.crash_wanted {
+            return Some(Step::Crash);
+        }
+        let quiet = !self.refilling && self.placing == 0 && self.collecting == 0;
+        quiet.then_some(Step::Save)
+    }
+
+    /// Blocks wait to be written.
+    fn wants_write(&self) -> bool {
+        let everything = self.limits.write_ahead || self.sync.wanted > self.sync.done;
+        self.staging.has_full() || (everything && self.staging.has_unwritten())
+    }
+
+    fn note_spilling(&mut self) {
+        let spilling = self.has_backlog() || self.refill.iter().any(Refill::is_from_disk);
+        if spilling != self.spilling {
+            self.spilling = spilling;
+            self.events.push(if spilling {
+                Event::SpillBegan
+            } else {
+                Event::SpillEnded
+            });
+        }
+    }
+
+    fn note_success(&mut self) {
+        if self.last_error.take().is_some() {
+            self.events.push(Event::Recovered);
+            if self.full_until.is_none() {
+                self.stalled_since = None;
+            }
+        }
+    }
+
+    /// What the queue counts; the rest of the figures is counted here.
+    pub(crate) fn take_figures(&mut self, queue: &Figures) {
+        self.figures = Figures {
+            spilled: self.figures.spilled,
+            replayed: self.figures.replayed,
+            passed_through: self.figures.passed_through,
+            ..queue.clone()
+        };
+    }
+}
+
+fn park(until: Option<Instant>) {
+    match until {
+        None => sync::park(),
+        Some(until) => {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                sync::park_timeout(left);
+            }
+        }
+    }
+}
