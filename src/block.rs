@@ -68,6 +68,8 @@ pub(crate) enum BlockError {
     PayloadChecksum { found: u32, expected: u32 },
     #[error("records don't add up to the payload")]
     Records,
+    #[error("sequence numbers beyond the last that there is")]
+    Numbers,
 }
 
 /// A sealed block: header and records, encoded and verified.
@@ -137,6 +139,24 @@ impl Block {
     }
 }
 
+/// `bytes` as a block whose magic, version, length and checksums fit, whatever else stands in it.
+#[cfg(feature = "test-util")]
+pub(crate) fn resealed(bytes: &[u8]) -> Vec<u8> {
+    let mut header = bytes.to_vec();
+    header.resize(HEADER_LEN.max(bytes.len()), 0);
+    let payload = header.split_off(HEADER_LEN);
+    let payload_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    header.splice(..10, MAGIC.into_iter().chain(VERSION.to_le_bytes()));
+    let payload_crc = crc32c::crc32c(&payload);
+    let lengths = [payload_len, payload_crc].map(u32::to_le_bytes).concat();
+    header.splice(56..64, lengths);
+    header.truncate(HEADER_CRC_AT);
+    let header_crc = crc32c::crc32c(&header);
+    header.extend_from_slice(&header_crc.to_le_bytes());
+    header.extend(payload);
+    header
+}
+
 fn record_at(payload: &[u8], offset: usize) -> Option<(&[u8], usize)> {
     let start = offset.checked_add(RECORD_OVERHEAD)?;
     let prefix: [u8; RECORD_OVERHEAD] = payload.get(offset..start)?.try_into().ok()?;
@@ -180,8 +200,13 @@ impl Header {
         }
         let _flags = fields.take::<2>();
         let count = fields.u32();
+        let first: Seq = fields.u64();
+        // Everybody computes the end, so it must be a number.
+        if first.checked_add(count.into()).is_none() {
+            return Err(BlockError::Numbers);
+        }
         Ok(Self {
-            first: fields.u64(),
+            first,
             count,
             prev_end: fields.u64(),
             incarnation: fields.u64(),

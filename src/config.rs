@@ -1,12 +1,12 @@
 //! The settings of a channel and their builder.
 
 use crate::codec::{Bincode, Codec};
-use crate::error::{ConfigError, OpenError};
+use crate::error::{ConfigError, OpenError, SendError};
 use crate::event::{Event, Listener};
 use crate::{DiskBufferedChannel, channel};
 use std::fmt;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a `send` that returned `Ok` survives.
@@ -182,15 +182,20 @@ impl Settings {
 pub struct Builder<T, C = Bincode> {
     settings: Settings,
     codec: C,
-    item: PhantomData<fn(T)>,
+    rejected: Rejected<T>,
 }
+
+/// The callback of an adapter, for items that found no place.
+pub(crate) type OnRejected<T> = dyn Fn(SendError<T>) + Send + Sync;
+
+type Rejected<T> = Option<Arc<OnRejected<T>>>;
 
 impl<T, C: Clone> Clone for Builder<T, C> {
     fn clone(&self) -> Self {
         Self {
             settings: self.settings.clone(),
             codec: self.codec.clone(),
-            item: PhantomData,
+            rejected: self.rejected.clone(),
         }
     }
 }
@@ -208,7 +213,7 @@ impl<T> Builder<T> {
         Self {
             settings: Settings::new(dir),
             codec: Bincode,
-            item: PhantomData,
+            rejected: None,
         }
     }
 }
@@ -283,7 +288,7 @@ impl<T, C> Builder<T, C> {
         Builder {
             settings: self.settings,
             codec,
-            item: PhantomData,
+            rejected: self.rejected,
         }
     }
 
@@ -299,6 +304,24 @@ impl<T, C> Builder<T, C> {
     pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.settings.listener = Listener::new(callback);
         self
+    }
+
+    /// For the adapters of [`pipe`](crate::pipe): gets the items that found no place in the channel, with the
+    /// reason. Without it they are dropped.
+    #[cfg(any(feature = "crossbeam", feature = "tokio"))]
+    #[must_use]
+    pub fn on_rejected(mut self, callback: impl Fn(SendError<T>) + Send + Sync + 'static) -> Self {
+        self.rejected = Some(Arc::new(callback));
+        self
+    }
+
+    /// The callback of [`on_rejected`](Self::on_rejected), or one that drops.
+    #[cfg(any(feature = "crossbeam", feature = "tokio"))]
+    pub(crate) fn rejected(&self) -> Arc<OnRejected<T>>
+    where
+        T: 'static,
+    {
+        self.rejected.clone().unwrap_or_else(|| Arc::new(drop))
     }
 
     /// Passes every item through the codec, whichever way it goes: shows in a test what a spill would

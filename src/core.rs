@@ -200,7 +200,10 @@ impl<T> Shared<T> {
                 let (seq, left) = state.admit_encoded(item, record, route, wakes);
                 Ok(Placed::Admitted(seq, left))
             }
-            (Route::Behind, _) => Err((item, true)),
+            (Route::Behind, _) => {
+                state.note_behind(wakes);
+                Err((item, true))
+            }
             (Route::Full, _) => self.refuse_full(state, wakes, item, len),
         }
     }
@@ -325,7 +328,7 @@ impl<T> Shared<T> {
         taken.map_ok(|()| into.len() - before)
     }
 
-    fn poll_take<R>(
+    pub(crate) fn poll_take<R>(
         self: &Arc<Self>,
         ticket: &mut Ticket,
         waker: Option<&Waker>,

@@ -131,7 +131,10 @@ impl<T> Shared<T> {
                 (Intake::Open, Route::Full) if !self.waits_when_full(state, wakes) => {
                     Grant::Refused
                 }
-                (Intake::Open, Route::Full | Route::Behind) => {
+                (Intake::Open, route) => {
+                    if route == Route::Behind {
+                        state.note_behind(wakes);
+                    }
                     state.send_waiters.register(ticket, waker, wakes);
                     return Poll::Pending;
                 }
@@ -232,8 +235,21 @@ impl<T> Shared<T> {
             let mut left = Vec::with_capacity(encoded.len());
             let mut last = None;
             for (item, record) in encoded {
-                let route = match state.route(record.len()) {
-                    Route::Front => Route::Front,
+                let route = match (state.route(record.len()), self.settings.when_full) {
+                    (Route::Front, _) => Route::Front,
+                    // Places are given out before sizes are known: an item may be larger than what is left.
+                    (Route::Full, WhenFull::DropNewest) => {
+                        state.note_full(record.len(), wakes);
+                        state.ledger.drop_newest();
+                        left.push((Some(item), record));
+                        continue;
+                    }
+                    (Route::Full, WhenFull::Reject) if failure.is_none() => {
+                        state.note_full(record.len(), wakes);
+                        failure = Some(SendError::Full(item));
+                        left.push((None, record));
+                        continue;
+                    }
                     _ => Route::Staging,
                 };
                 let (seq, rest) = state.admit_encoded(item, &record, route, wakes);
@@ -381,10 +397,13 @@ impl<'a, T> Feeder<'a, T> {
                 )?;
                 self.confirming = None;
             }
-            if self.exhausted {
+            // A source that says that it is empty must not wait for a place that it has no use for.
+            let most = source.size_hint().1.unwrap_or(BATCH_ITEMS);
+            if self.exhausted || most == 0 {
                 return Poll::Ready(Ok(self.accepted));
             }
-            let last = match ready!(self.shared.poll_reserve(BATCH_ITEMS, &mut self.room, waker)) {
+            let wanted = most.min(BATCH_ITEMS);
+            let last = match ready!(self.shared.poll_reserve(wanted, &mut self.room, waker)) {
                 Grant::Places(places) => {
                     let fed = self.shared.feed(source, places)?;
                     self.accepted += fed.count;

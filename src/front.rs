@@ -83,6 +83,13 @@ impl<T> Front<T> {
         self.push_run(run);
     }
 
+    /// Puts an item back before all others.
+    pub(crate) fn push_front(&mut self, item: T, run: Run) {
+        self.items.push_front(item);
+        self.memory_only += u64::from(run.origin.is_memory_only());
+        self.runs.push_front(run);
+    }
+
     /// Appends the items of one run.
     pub(crate) fn extend(&mut self, items: Vec<T>, run: Run) {
         self.items.extend(items);

@@ -11,8 +11,14 @@ mod error;
 mod event;
 mod feed;
 mod front;
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ledger;
+mod lend;
 mod life;
+#[cfg(any(feature = "crossbeam", feature = "tokio"))]
+pub mod pipe;
 mod queue;
 mod receiver;
 mod refill;

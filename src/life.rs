@@ -40,6 +40,7 @@ impl<T> Shared<T> {
         self.enter(|state, wakes| {
             if state.phase == Phase::Open {
                 state.phase = Phase::Halting;
+                state.halting_since = Some(Instant::now());
                 state.wake_everybody(wakes);
             }
             state.collecting += 1;
@@ -48,7 +49,7 @@ impl<T> Shared<T> {
         // Foreign code: it runs outside the lock, after the intake has stopped.
         let mut items: Vec<T> = leftovers.into_iter().collect();
         self.enter(|state, _| {
-            if state.phase == Phase::Halting {
+            if state.phase == Phase::Halting && !state.is_saving {
                 state.late.append(&mut items);
             }
         });
@@ -142,7 +143,7 @@ impl<T> Shared<T> {
             state.worker = Worker::Gone;
             let items = state.take_memory_only();
             let report = HaltReport {
-                saved: state.pending(),
+                saved: state.unfinished_total(),
                 ..HaltReport::default()
             };
             state.fault = Some(fault.clone());
@@ -163,7 +164,7 @@ impl<T> Shared<T> {
         waker: &Waker,
     ) -> Poll<()> {
         self.enter(|state, wakes| {
-            let over = state.is_drained()
+            let over = (state.is_drained() && state.loans.is_empty())
                 || state.phase != Phase::Open
                 || state.receivers == 0
                 || Instant::now() >= deadline;

@@ -45,6 +45,8 @@ pub(crate) struct Queue {
     base: Checkpoint,
     /// One past the highest number that was appended in order.
     stored_end: Seq,
+    /// Below it, numbers may be missing since an unclean stop, and nobody has come across them yet.
+    unclean_end: Seq,
     /// Damaged units that are still in place, with what is known about them.
     damaged: BTreeMap<Seq, Damage>,
     limits: Limits,
@@ -107,6 +109,7 @@ impl Queue {
                 .unwrap_or_else(|| free_min(&settings.dir)),
             base: Checkpoint::default(),
             stored_end: store.end(),
+            unclean_end: 0,
             damaged: BTreeMap::new(),
             limits: limits(settings),
             figures: Figures::default(),
@@ -165,6 +168,9 @@ impl Queue {
             .last()
             .map_or(ledger.cursor(), |last| last.end);
         let next_seq = self.stored_end.max(was.clean_tail).max(finished_end);
+        if !was.clean || was.clean_tail < next_seq {
+            self.unclean_end = next_seq;
+        }
         self.base = Checkpoint {
             incarnation: was.incarnation + 1,
             clean: false,
@@ -423,7 +429,10 @@ impl Queue {
         self.store.sync()?;
         self.figures.syncs += 1;
         self.base.tail = next_seq;
-        self.base.clean_tail = next_seq;
+        // What an earlier unclean stop took with it is not lost only because this stop is clean.
+        if ledger.cursor() >= self.unclean_end {
+            self.base.clean_tail = next_seq;
+        }
         self.base.clean = true;
         self.write_checkpoint(ledger, Persist::Device)?;
         self.reclaim(ledger, Newest::Remove)

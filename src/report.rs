@@ -52,7 +52,7 @@ impl<T> State<T> {
             accepted: self.ledger.accepted(self.next_seq),
             acknowledged: counters.acknowledged,
             pending,
-            in_flight: 0,
+            in_flight: self.loans.len() as u64,
             dropped: Dropped {
                 full: counters.dropped_full,
                 expired: counters.dropped_expired,

@@ -92,7 +92,7 @@ impl<T> Work<'_, T> {
         let saved = self.finish_halt(&mut unsaved);
         let report = HaltReport {
             saved,
-            in_flight: 0,
+            in_flight: self.shared.state.lock().loans.len() as u64,
             elapsed: began.elapsed(),
         };
         self.end(report, unsaved, lost);
@@ -166,6 +166,7 @@ impl<T> Work<'_, T> {
         });
         let codec = self.shared.codec.as_ref();
         let mut packer = Packer::new(block_bytes);
+        self.pack_loans(&mut packer);
         let mut held = Vec::new();
         let mut record = Vec::new();
         for (seq, item) in memory_only(front) {
@@ -211,6 +212,22 @@ impl<T> Work<'_, T> {
         }
     }
 
+    /// Lent items are the oldest. One that could not be encoded is with its taker and nowhere else.
+    fn pack_loans(&mut self, packer: &mut Packer) {
+        let loans = self.shared.enter(|state, _| state.take_unsaved_loans());
+        for (seq, record) in loans {
+            match record {
+                Some(record) => packer.push(seq, &record),
+                None => {
+                    self.shared.enter(|state, wakes| {
+                        state.loans.retain(|lent| lent.seq() != seq);
+                        state.finish(seq..seq + 1, Outcome::Unencodable, wakes);
+                    });
+                }
+            }
+        }
+    }
+
     /// Blocks that are older than the tail: they claim nothing about what was written before them.
     fn append_older(&mut self, blocks: &[Arc<BlockBuilder>]) -> Result<(), StoreError> {
         if blocks.is_empty() {
@@ -220,7 +237,7 @@ impl<T> Work<'_, T> {
         if self.unwritten.is_empty() {
             self.unwritten = blocks
                 .iter()
-                .map(|block| Arc::new(block.seal_copy(&self.seal(block.first(), &ledger))))
+                .map(|block| Arc::new(block.seal_copy(&self.seal(0, &ledger))))
                 .collect::<Vec<Arc<Block>>>();
         }
         let items: u64 = blocks.iter().map(|block| u64::from(block.count())).sum();
@@ -270,7 +287,7 @@ impl<T> Work<'_, T> {
     fn finish_halt(&mut self, unsaved: &mut Unsaved<T>) -> u64 {
         let (ledger, next_seq, saved) = self
             .shared
-            .enter(|state, _| (state.ledger.clone(), state.next_seq, state.pending()));
+            .enter(|state, _| (state.ledger.clone(), state.next_seq, state.unfinished_total()));
         match self.queue.close(&ledger, next_seq) {
             Ok(quarantined) => self.shared.quarantined.lock().extend(quarantined),
             Err(error) => unsaved.failure = unsaved.failure.take().or(Some(error)),

@@ -11,6 +11,7 @@ use crate::error::{HaltFault, HaltReport, RecvError, StoreError, SyncError};
 use crate::event::Event;
 use crate::feed::{Batch, Places};
 use crate::front::{Front, Origin, Run};
+use crate::lend::Loans;
 use crate::ledger::{Ledger, Outcome};
 use crate::refill::{Decoded, Refill};
 use crate::route::{Route, View};
@@ -116,12 +117,20 @@ pub(crate) struct State<T> {
     /// Places in front that were promised and not used yet.
     pub(crate) reserved: usize,
     pub(crate) ledger: Ledger,
+    /// Items that are out and not finished.
+    pub(crate) loans: Loans,
     /// Batches whose items are with `send_all`, not admitted yet.
     pub(crate) batches: Vec<Arc<Batch<T>>>,
     /// Senders that hold items outside the lock which will be admitted whatever happens.
     pub(crate) placing: usize,
     /// Callers of `halt_with` that still collect their items.
     pub(crate) collecting: usize,
+    /// Adapters that a halt waits for, for a bounded time.
+    pub(crate) attached: usize,
+    /// When the halt began.
+    pub(crate) halting_since: Option<Instant>,
+    /// The worker has begun to save: nothing more can be added.
+    pub(crate) is_saving: bool,
     /// Items given to `halt_with`.
     pub(crate) late: Vec<T>,
 
@@ -211,9 +220,13 @@ impl<T> State<T> {
             refilling: false,
             reserved: 0,
             ledger,
+            loans: Loans::new(),
             batches: Vec::new(),
             placing: 0,
             collecting: 0,
+            attached: 0,
+            halting_since: None,
+            is_saving: false,
             late: Vec::new(),
             senders: 0,
             receivers: 0,
@@ -253,6 +266,11 @@ impl<T> State<T> {
 
     /// Items that wait anywhere.
     pub(crate) fn pending(&self) -> u64 {
+        self.unfinished_total() - self.loans.len() as u64
+    }
+
+    /// Items that wait or are out.
+    pub(crate) fn unfinished_total(&self) -> u64 {
         self.ledger.pending(self.next_seq)
     }
 
@@ -348,6 +366,12 @@ impl<T> State<T> {
         self.full_until = Some(self.full_until.map_or(needed, |until| until.min(needed)));
     }
 
+    /// Staging has no room for an item: what is in it must be written, also a block that is still open.
+    pub(crate) fn note_behind(&mut self, wakes: &mut Wakes) {
+        self.staging.close_block();
+        self.kick(wakes);
+    }
+
     /// Lets somebody bring up to `wanted` items, but at least one.
     pub(crate) fn reserve(&mut self, wanted: usize) -> Places {
         if self.has_waiting() || self.limits.write_ahead {
@@ -405,12 +429,11 @@ impl<T> State<T> {
 
     /// The next item, or what stands before it.
     pub(crate) fn take(&mut self, wakes: &mut Wakes) -> Take<T> {
-        if self.phase != Phase::Open {
-            return Take::Ended(RecvError::Halted);
-        }
-        if let Some(item) = self.pop(wakes) {
-            return Take::Item(item);
-        }
+        self.take_with(wakes, Self::pop)
+    }
+
+    /// Front is empty: what a receiver does about it.
+    pub(crate) fn look_behind_front<R>(&mut self, wakes: &mut Wakes) -> Take<R> {
         if let Some((seq, message)) = &self.undecodable {
             return Take::Ended(RecvError::Undecodable {
                 seq: *seq,
@@ -441,10 +464,16 @@ impl<T> State<T> {
     fn pop(&mut self, wakes: &mut Wakes) -> Option<T> {
         let taken = self.front.pop()?;
         self.ledger.acknowledge(taken.seq, 1);
-        if taken.origin == Origin::Direct {
-            self.figures.passed_through += 1;
-        } else if taken.origin == Origin::Stored {
-            self.note_acknowledged(taken.bytes, wakes);
+        self.note_taken(taken.origin, taken.bytes, wakes);
+        Some(taken.item)
+    }
+
+    /// An item has left and was acknowledged.
+    pub(crate) fn note_taken(&mut self, origin: Origin, bytes: u64, wakes: &mut Wakes) {
+        match origin {
+            Origin::Direct => self.figures.passed_through += 1,
+            Origin::Stored => self.note_acknowledged(bytes, wakes),
+            Origin::Handed => {}
         }
         if !self.send_waiters.is_empty() && !self.has_waiting() {
             self.send_waiters.wake_one(wakes);
@@ -452,7 +481,6 @@ impl<T> State<T> {
         if self.front.is_empty() && self.pending() == 0 {
             self.note_drained(wakes);
         }
-        Some(taken.item)
     }
 
     /// Takes up to `max` items of front at once.
@@ -660,7 +688,7 @@ impl<T> State<T> {
             .ranges()
             .map(|range| self.unfinished(&range))
             .sum();
-        self.front.memory_only() + handed + staged
+        self.front.memory_only() + handed + staged + self.loans_at_risk()
     }
 
     pub(crate) fn unfinished(&self, range: &Range<Seq>) -> u64 {

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of blocks that one piece of writing takes.
 const WRITE_BYTES: usize = 1 << 20;
+/// How long a halt waits for adapters that must bring their items or say what was taken.
+const ADAPTERS_WAIT: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
@@ -69,7 +71,7 @@ fn run<T>(shared: &Arc<Shared<T>>) {
                 message: "the worker thread panicked".to_owned(),
             };
             let report = HaltReport {
-                saved: state.pending(),
+                saved: state.unfinished_total(),
                 ..HaltReport::default()
             };
             state.phase = Phase::Halted;
@@ -215,7 +217,8 @@ impl<'a, T> Work<'a, T> {
                 state.next_halting_step()
             };
             let step = step.unwrap_or_else(|| {
-                let due = retries.into_iter().flatten().chain(state.deadline).min();
+                let adapters = state.adapters_deadline().filter(|due| *due > now);
+                let due = retries.into_iter().flatten().chain(state.deadline).chain(adapters).min();
                 state.worker = Worker::Parked(waker);
                 Step::Park(due)
             });
@@ -521,11 +524,24 @@ impl<T> State<T> {
         (self.full_until.is_some() && may_write).then_some(Step::ProbeRoom)
     }
 
-    fn next_halting_step(&self) -> Option<Step> {
+    /// Until when a halt waits for adapters.
+    fn adapters_deadline(&self) -> Option<Instant> {
+        let since = self.halting_since.filter(|_| self.attached > 0);
+        since.map(|since| since + ADAPTERS_WAIT)
+    }
+
+    fn next_halting_step(&mut self) -> Option<Step> {
         if self.crash_wanted {
             return Some(Step::Crash);
         }
-        let quiet = !self.refilling && self.placing == 0 && self.collecting == 0;
+        let waits = self.adapters_deadline().is_some_and(|deadline| deadline > Instant::now());
+        let quiet = !self.refilling
+            && self.placing == 0
+            && self.collecting == 0
+            && !waits;
+        if quiet {
+            self.is_saving = true;
+        }
         quiet.then_some(Step::Save)
     }
 

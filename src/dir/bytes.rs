@@ -42,6 +42,15 @@ pub(super) fn seal(bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&crc.to_le_bytes());
 }
 
+/// `bytes` behind this magic and the current version, with a checksum that fits.
+#[cfg(feature = "test-util")]
+pub(super) fn resealed(bytes: &[u8], magic: [u8; 8]) -> Vec<u8> {
+    let version = super::FORMAT_VERSION.to_le_bytes();
+    let mut sealed = [&magic[..], &version, bytes].concat();
+    seal(&mut sealed);
+    sealed
+}
+
 /// Why bytes can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unreadable {

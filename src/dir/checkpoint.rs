@@ -31,7 +31,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 
-const MAGIC: [u8; 8] = *b"OVSPCKPT";
+pub(super) const MAGIC: [u8; 8] = *b"OVSPCKPT";
 const SLOT_LEN: usize = 16 << 10;
 const CRC_AT: usize = SLOT_LEN - 4;
 const RANGES_AT: usize = 136;
@@ -232,7 +232,7 @@ fn encode(checkpoint: &Checkpoint, generation: u64) -> Vec<u8> {
     out
 }
 
-fn decode(slot: &[u8]) -> Result<(u64, Checkpoint), Unreadable> {
+pub(super) fn decode(slot: &[u8]) -> Result<(u64, Checkpoint), Unreadable> {
     let mut fields = unseal(slot, MAGIC, FORMAT_VERSION)?;
     decode_fields(&mut fields).ok_or(Unreadable::Damaged)
 }

@@ -273,5 +273,22 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
+/// Takes bytes as a slot of the checkpoint, as they are and sealed.
+#[cfg(feature = "test-util")]
+pub(crate) fn fuzz_checkpoint(bytes: &[u8]) {
+    let _ = checkpoint::decode(bytes);
+    let _ = checkpoint::decode(&bytes::resealed(bytes, checkpoint::MAGIC));
+}
+
+/// Takes bytes as the `channel` file, as they are and sealed.
+#[cfg(feature = "test-util")]
+pub(crate) fn fuzz_identity(bytes: &[u8]) {
+    for bytes in [bytes, &bytes::resealed(bytes, identity::MAGIC)] {
+        if let Ok(identity) = Identity::decode(bytes) {
+            debug_assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

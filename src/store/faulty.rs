@@ -41,11 +41,6 @@ impl Faults {
         });
     }
 
-    /// Takes back every failure that hasn't happened yet.
-    pub(crate) fn clear(&self) {
-        self.planned().clear();
-    }
-
     /// Counts one `operation` and fails it if it is the turn of one.
     fn meet(&self, operation: Operation) -> Result<(), StoreError> {
         let mut planned = self.planned();

@@ -6,7 +6,7 @@ use crate::ledger::Ledger;
 use crate::seq::Seq;
 use crate::store::{ReadError, Store};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Range};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -187,5 +187,53 @@ impl Store for SimStore {
 
     fn close(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockBuilder, Seal};
+
+    fn block(first: Seq) -> Arc<Block> {
+        let mut builder = BlockBuilder::new(first, 0, 16);
+        builder.push(b"one");
+        builder.push(b"two");
+        Arc::new(builder.seal(&Seal::default()))
+    }
+
+    #[test]
+    fn blocks_outlive_the_store_and_damage_is_met_once() {
+        let disk = SimDisk::default();
+        let blocks: Vec<_> = [0, 2, 4, 6, 8].map(block).into();
+        SimStore::open(disk.clone(), 3).append(&blocks).unwrap();
+        disk.damage(2);
+        let mut store = SimStore::open(disk, 3);
+        assert_eq!(store.end(), 10);
+        assert_eq!(store.read(1).unwrap().unwrap(), *blocks[0]);
+        assert!(matches!(
+            store.read(2),
+            Err(ReadError::Damaged {
+                unit: 0,
+                resume: Some(4),
+                ..
+            })
+        ));
+        assert_eq!(store.read(5).unwrap().unwrap(), *blocks[2]);
+        assert!(store.read(10).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_finished_unit_is_reclaimable_and_the_newest_only_with_all_others() {
+        let mut store = SimStore::open(SimDisk::default(), 2);
+        store.append(&[0, 2, 4, 6].map(block)).unwrap();
+        let mut ledger = Ledger::default();
+        ledger.acknowledge(4, 4);
+        assert!(store.reclaimable(&ledger).is_empty());
+        ledger.acknowledge(0, 4);
+        assert_eq!(store.reclaimable(&ledger), [0, 4]);
+        assert_eq!(store.oldest_unit(1), Some((4, 4..8)));
+        store.remove(0).unwrap();
+        assert_eq!(store.read(0).unwrap().unwrap().first(), 4);
     }
 }

@@ -97,7 +97,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// How many lines to ship.
-    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(100..))]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(100..=99_999_999))]
     pub(crate) lines: u32,
     /// Leaves the demo's directory in place, to look at.
     #[arg(long)]

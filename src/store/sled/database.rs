@@ -1,6 +1,6 @@
 //! One database of the chain: blocks in, blocks out, and what is known about the last of them.
 
-use super::engine::{Engine, Key};
+use super::engine::{Engine, Key, Logged};
 use super::frame::{self, Part};
 use super::guard::Fault;
 use super::limits::value_bytes_max;
@@ -18,11 +18,15 @@ const SETTINGS_FILE: &str = "conf";
 const SNAPSHOT_PREFIX: &str = "snap.";
 const SNAPSHOT_UNFINISHED: &str = ".generating";
 
-/// An unsynced tail can take synced data of the same database with it in a power cut; with no more
-/// than this unsynced, it never did.
+/// An unsynced tail can take synced data of the same database with it in a power cut. With no more
+/// than this, and no more than one segment, it never did; with several segments unsynced, it did.
 const UNSYNCED_BYTES_MAX: u64 = 1 << 20;
-/// What a key and its framing add to a value.
-const KEY_BYTES: u64 = 32;
+/// What a key and its framing add to a value in the log.
+const VALUE_OVERHEAD: u64 = 32;
+/// How often a value is written in a page that grows: three times and a little.
+const REWRITES: u64 = 4;
+/// What is reused before it is synced has to be synced the sooner: a power cut then tears older data.
+const REUSE: u64 = 4;
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// A failed read: where it can go on, if it can.
@@ -46,6 +50,7 @@ pub(super) struct Database {
     /// The size that the log was given by opening it: whole segments, however little is in the last.
     opened_bytes: u64,
     unsynced_bytes: u64,
+    unsynced_bytes_max: u64,
     state: State,
 }
 
@@ -65,8 +70,11 @@ impl Database {
         engine.flush()?;
         engine.close()?;
         for file in [LOG_FILE, SETTINGS_FILE] {
-            let file = File::open(dir.join(file)).map_err(Fault::io("open"))?;
-            file.sync_all().map_err(Fault::io("sync"))?;
+            // Some systems sync only what is open for writing.
+            let file = OpenOptions::new().write(true).open(dir.join(file));
+            file.map_err(Fault::io("open"))?
+                .sync_all()
+                .map_err(Fault::io("sync"))?;
         }
         Ok(())
     }
@@ -107,6 +115,7 @@ impl Database {
             log_bytes: 0,
             opened_bytes: 0,
             unsynced_bytes: 0,
+            unsynced_bytes_max: UNSYNCED_BYTES_MAX.min(segment_bytes as u64),
             state: State::Sound,
         };
         database.find_end()?;
@@ -137,7 +146,7 @@ impl Database {
 
     /// True when the next block should go to a new database.
     pub(super) fn is_full(&self, block: &Block, database_bytes: u64) -> bool {
-        let needed = block.as_bytes().len() as u64 + KEY_BYTES;
+        let needed = block.as_bytes().len() as u64 + VALUE_OVERHEAD;
         self.state == State::Closed
             || (self.last.is_some() && self.log_bytes + needed > database_bytes)
     }
@@ -152,12 +161,16 @@ impl Database {
             if self.last.is_some_and(|last| key <= last) && self.is_held(key, &value)? {
                 continue;
             }
-            self.engine_mut()?.insert(key, &value)?;
+            let logged = self.engine_mut()?.insert(key, &value)?;
             self.last = self.last.max(Some(key));
-            let bytes = value.len() as u64 + KEY_BYTES;
-            self.log_bytes += bytes;
-            self.unsynced_bytes += bytes;
-            if self.unsynced_bytes >= UNSYNCED_BYTES_MAX {
+            let bytes = value.len() as u64 + VALUE_OVERHEAD;
+            let (written, torn) = match logged {
+                Logged::Once => (bytes, bytes),
+                Logged::Anew => (bytes * REWRITES, bytes * REWRITES * REUSE),
+            };
+            self.log_bytes += written;
+            self.unsynced_bytes += torn;
+            if self.unsynced_bytes >= self.unsynced_bytes_max {
                 self.sync()?;
             }
         }

@@ -18,7 +18,6 @@ const TREE_VALUES: usize = 9;
 /// What sled may keep of pages; its bookkeeping is too coarse to keep to it in a small database.
 const CACHE_BYTES: u64 = 4 << 20;
 const KEY_LEN: usize = 12;
-
 /// Where a value stands: its block's first number and its part of the block, ordered as the bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
@@ -54,6 +53,15 @@ struct Filling {
     name: Key,
     values: usize,
     bytes: usize,
+}
+
+/// What an insert does to sled's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Logged {
+    /// The value is added to it.
+    Once,
+    /// Values beside it may be written again too, and the places where they stood may be reused.
+    Anew,
 }
 
 /// An open sled database.
@@ -146,21 +154,26 @@ impl Engine {
         self.trees.keys().next_back().copied()
     }
 
-    pub(super) fn insert(&mut self, key: Key, value: &[u8]) -> Result<(), Fault> {
+    /// Stores `value` at `key`, and says how that was logged.
+    pub(super) fn insert(&mut self, key: Key, value: &[u8]) -> Result<Logged, Fault> {
         let name = self.tree_for(key)?;
-        let tree = match self.trees.get(&name) {
-            Some(tree) => tree,
-            None => self
-                .trees
-                .entry(name)
-                .or_insert(writing(|| self.db.open_tree(name.to_bytes()))?),
-        };
-        writing(|| tree.insert(key.to_bytes(), value))?;
-        if let Some(filling) = self.filling.as_mut().filter(|filling| filling.name == name) {
+        if !self.trees.contains_key(&name) {
+            self.trees
+                .insert(name, writing(|| self.db.open_tree(name.to_bytes()))?);
+        }
+        if let Some(tree) = self.trees.get(&name) {
+            writing(|| tree.insert(key.to_bytes(), value))?;
+        }
+        let filling = self.filling.as_mut().filter(|filling| filling.name == name);
+        Ok(filling.map_or(Logged::Anew, |filling| {
             filling.values += 1;
             filling.bytes += value.len();
-        }
-        Ok(())
+            if filling.values > TREE_VALUES {
+                Logged::Anew
+            } else {
+                Logged::Once
+            }
+        }))
     }
 
     /// Hands everything inserted to the operating system.

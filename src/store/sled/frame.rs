@@ -136,6 +136,20 @@ pub(super) fn values(block: &Block, value_bytes_max: usize) -> Vec<Cow<'_, [u8]>
         .collect()
 }
 
+/// Takes bytes as a part, as they are and with header and checksums that fit.
+#[cfg(feature = "test-util")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = Part::parse(bytes);
+    let part = Part {
+        first: u64::from_le_bytes(field(bytes, 0)),
+        number: u32_at(bytes, 8),
+        parts: u32_at(bytes, 12),
+        block_crc: u32_at(bytes, 16),
+        bytes,
+    };
+    debug_assert_eq!(Part::parse(&part.to_value()), Ok(part));
+}
+
 fn field<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
     header
         .get(at..)

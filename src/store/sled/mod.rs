@@ -28,6 +28,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "test-util")]
+pub(crate) use self::frame::fuzz as fuzz_part;
 pub(crate) use self::limits::{QUOTA_BYTES_LEAST, value_bytes_max};
 
 /// How the store is laid out.
@@ -211,6 +213,10 @@ impl SledStore {
             Database::create(dir, segment_bytes).map_err(|fault| fault.into_error(dir))
         };
         let before = self.newest();
+        if let Some(before) = before {
+            // The name of a new database says that everything below it was stored.
+            self.flush(before)?;
+        }
         let created = self.chain.create(name, &self.options.identity, fill);
         created.map_err(|error| self.remember(error))?;
         // Only now: on a full disk the one that was full stays open and can be read.

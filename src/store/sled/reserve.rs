@@ -79,3 +79,23 @@ impl Reserve {
         held
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserve_is_completed_given_up_and_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), b"what a crash left of it").unwrap();
+        let mut reserve = Reserve::open(dir.path(), 100_000);
+        reserve.hold().unwrap();
+        assert_eq!(fs::metadata(&reserve.path).unwrap().len(), 100_000);
+        assert_eq!((reserve.bytes(), reserve.missing_bytes()), (100_000, 0));
+        assert!(reserve.release());
+        assert!(!reserve.path.exists());
+        assert!(!reserve.release(), "there is nothing left to give up");
+        reserve.hold().unwrap();
+        assert_eq!(Reserve::open(dir.path(), 100_000).missing_bytes(), 0);
+    }
+}

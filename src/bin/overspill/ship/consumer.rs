@@ -23,12 +23,10 @@
 //! microseconds, a kill loses the batch if the channel's worker has just then persisted the acknowledgement.
 
 use crate::failure::Failure;
-use crate::ship::destination::{Destination, Outcome, Surroundings};
-use crate::ship::frame::{BATCH_BYTES, BATCH_RECORDS};
+use crate::ship::deliverer::Deliverer;
+use crate::ship::destination::Outcome;
 use crate::ship::in_hand::InHand;
-use crate::ship::record::{Ends, LogRecord, SourceId};
-use crate::ship::report::Counters;
-use crate::ship::reread::Reread;
+use crate::ship::record::LogRecord;
 use overspill::{Receiver, RecvError};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -39,21 +37,8 @@ const RECEIVE: usize = 1024;
 pub(crate) struct Consumer {
     pub(crate) rx: Receiver<LogRecord>,
     pub(crate) dir: PathBuf,
-    pub(crate) destination: Box<dyn Destination>,
     pub(crate) in_hand: InHand,
-    pub(crate) around: Surroundings,
-    /// The source whose gaps are read again.
-    pub(crate) followed: Option<SourceId>,
-    /// Gaps that begin at or after this place are lines dropped on purpose.
-    pub(crate) gaps_before: u64,
-}
-
-/// A batch in the making.
-struct Ready {
-    records: Vec<LogRecord>,
-    bytes: usize,
-    /// Where each source will be once the batch is delivered.
-    ends: Ends,
+    pub(crate) deliverer: Deliverer,
 }
 
 impl Consumer {
@@ -63,12 +48,12 @@ impl Consumer {
         let mut in_hand = left;
         loop {
             let (count, before) = (in_hand.len(), self.delivered());
-            if self.deliver(in_hand)? == Outcome::Abandoned {
+            if self.deliverer.deliver(in_hand)? == Outcome::Abandoned {
                 return Ok(count.saturating_sub(self.delivered() - before));
             }
             in_hand = Vec::with_capacity(RECEIVE);
             match self.rx.recv_many(&mut in_hand, RECEIVE) {
-                Ok(_) => self.in_hand.save(&in_hand, &self.around.reporter),
+                Ok(_) => self.in_hand.save(&in_hand, &self.deliverer.around.reporter),
                 Err(RecvError::Closed | RecvError::Halted) => break,
                 Err(error) => {
                     let remedy = "start again; if it stays, keep the directory and report it";
@@ -81,117 +66,12 @@ impl Consumer {
                 }
             }
         }
-        self.destination.finish();
+        self.deliverer.destination.finish();
         Ok(0)
     }
 
     fn delivered(&self) -> usize {
-        let delivered = &self.around.reporter.counters().delivered;
+        let delivered = &self.deliverer.around.reporter.counters().delivered;
         usize::try_from(delivered.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
-    }
-
-    fn deliver(&mut self, records: Vec<LogRecord>) -> Result<Outcome, Failure> {
-        let mut ready = Ready {
-            records: Vec::new(),
-            bytes: 0,
-            ends: self.around.position.lock().delivered().clone(),
-        };
-        for record in records {
-            let end = ready.ends.of(record.source);
-            let is_followed = Some(record.source) == self.followed;
-            let gap_ends = record.start().min(self.gaps_before);
-            if is_followed && end < gap_ends {
-                if self.flush(&mut ready)? == Outcome::Abandoned
-                    || self.fill(end, gap_ends)? == Outcome::Abandoned
-                {
-                    return Ok(Outcome::Abandoned);
-                }
-                ready.ends.advance(record.source, record.start());
-            }
-            if self.add(&mut ready, record)? == Outcome::Abandoned {
-                return Ok(Outcome::Abandoned);
-            }
-        }
-        self.flush(&mut ready)
-    }
-
-    /// Adds a record to the batch, unless it was delivered before.
-    fn add(&mut self, ready: &mut Ready, record: LogRecord) -> Result<Outcome, Failure> {
-        if record.end <= ready.ends.of(record.source) {
-            // The mark that a run begins with is no line.
-            if !record.line.is_empty() {
-                Counters::add(&self.around.reporter.counters().repeated, 1);
-            }
-            return Ok(Outcome::Taken);
-        }
-        ready.ends.advance(record.source, record.end);
-        ready.bytes += record.line.len();
-        ready.records.push(record);
-        if ready.bytes >= BATCH_BYTES || ready.records.len() >= BATCH_RECORDS {
-            return self.flush(ready);
-        }
-        Ok(Outcome::Taken)
-    }
-
-    fn flush(&mut self, ready: &mut Ready) -> Result<Outcome, Failure> {
-        if ready.records.is_empty() {
-            return Ok(Outcome::Taken);
-        }
-        let outcome = self.destination.deliver(&ready.records)?;
-        if outcome == Outcome::Taken {
-            self.around.position.lock().confirm(&ready.records)?;
-            Counters::add(
-                &self.around.reporter.counters().delivered,
-                ready.records.len(),
-            );
-        }
-        ready.records.clear();
-        ready.bytes = 0;
-        Ok(outcome)
-    }
-
-    /// Delivers what the followed file held between two places.
-    fn fill(&mut self, from: u64, to: u64) -> Result<Outcome, Failure> {
-        let Some(followed) = self.around.position.lock().followed().cloned() else {
-            return Ok(Outcome::Taken);
-        };
-        let path = followed.path.clone();
-        let unreadable = |error| {
-            Failure::of(
-                "read again from",
-                path.display(),
-                error,
-                "make it readable and start again",
-            )
-        };
-        let mut reread = Reread::new(followed, from, to);
-        loop {
-            let records = reread.next().map_err(unreadable)?;
-            if records.is_empty() {
-                break;
-            }
-            let mut ready = Ready {
-                records: Vec::new(),
-                bytes: 0,
-                ends: self.around.position.lock().delivered().clone(),
-            };
-            Counters::add(&self.around.reporter.counters().reread, records.len());
-            for record in records {
-                if self.add(&mut ready, record)? == Outcome::Abandoned {
-                    return Ok(Outcome::Abandoned);
-                }
-            }
-            if self.flush(&mut ready)? == Outcome::Abandoned {
-                return Ok(Outcome::Abandoned);
-            }
-        }
-        if reread.missing > 0 {
-            self.around.reporter.say(format!(
-                "{} bytes of {} are gone: the file was removed or truncated before a crash, and they were not delivered",
-                reread.missing,
-                path.display()
-            ));
-        }
-        Ok(Outcome::Taken)
     }
 }

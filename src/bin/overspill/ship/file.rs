@@ -31,7 +31,8 @@ impl FileDestination {
             )
         };
         let file = open_for_append(path).map_err(unusable)?;
-        if let Some(append) = around.position.lock().unsettled() {
+        let unsettled = around.position.lock().unsettled();
+        if let Some(append) = unsettled {
             let settled = settle(&file, &append).map_err(unusable)?;
             around.position.lock().settle(settled)?;
         }

@@ -24,7 +24,7 @@ pub(crate) struct Tail {
     before: Option<Reread>,
     current: Option<Current>,
     /// Files that have taken the path since, oldest first.
-    successors: VecDeque<File>,
+    successors: VecDeque<(File, Identity)>,
     quiet_looks: u32,
     /// The end of the last line, among all that the source has read.
     at: u64,
@@ -54,6 +54,11 @@ impl Tail {
             at: followed.accepted,
             began_at: followed.accepted,
         };
+        for identity in &followed.successors {
+            let found = locate(&tail.path, identity, 0);
+            let found = found.map_err(|error| unreadable(&tail.path, &error))?;
+            tail.successors.extend(found.map(|file| (file, *identity)));
+        }
         if let Some(last) = followed.files.last().cloned() {
             tail.resume(followed, &last)
                 .map_err(|error| unreadable(&tail.path, &error))?;
@@ -90,6 +95,13 @@ impl Tail {
 
     /// The next lines; none when nothing is new.
     pub(crate) fn poll(&mut self) -> Result<Vec<LogRecord>, Failure> {
+        // First of all: who is killed before the end of this file must know what came after it.
+        if self
+            .look_at_path()
+            .map_err(|error| unreadable(&self.path, &error))?
+        {
+            self.note_successors()?;
+        }
         if let Some(before) = &mut self.before {
             let records = before
                 .next()
@@ -136,30 +148,57 @@ impl Tail {
 
     /// Begins with the next file that has taken the path; false while there is none.
     fn begin(&mut self) -> Result<bool, Failure> {
-        let file = match self.successors.pop_front() {
-            Some(file) => file,
-            None => match File::open(&self.path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                Err(error) => return Err(unreadable(&self.path, &error)),
-            },
+        if self.successors.is_empty() {
+            self.look_at_path()
+                .map_err(|error| unreadable(&self.path, &error))?;
+        }
+        let Some((file, _)) = self.successors.front() else {
+            return Ok(false);
         };
+        let file = file
+            .try_clone()
+            .map_err(|error| unreadable(&self.path, &error))?;
         let identity = Identity::of(&file).map_err(|error| unreadable(&self.path, &error))?;
         // Remembered before the first line is sent, so that the same bytes get the same places after a crash.
-        if let Err(failure) = self.position.lock().began(Generation {
+        self.position.lock().began(Generation {
             base: self.at,
             identity,
-        }) {
-            self.successors.push_front(file);
-            return Err(failure);
-        }
+        })?;
         self.current = Some(Current {
             lines: Lines::new(file, 0),
             base: self.at,
             identity,
         });
         self.quiet_looks = 0;
+        self.successors.pop_front();
+        self.note_successors()?;
         Ok(true)
+    }
+
+    /// Opens the file that has the path now, if it is another one than the last.
+    fn look_at_path(&mut self) -> io::Result<bool> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let newest = self.successors.back().map(|(file, _)| file);
+        let newest = newest.or(self.current.as_ref().map(|current| current.lines.file()));
+        if newest.is_some_and(|newest| is_same(newest, &file).unwrap_or(false)) {
+            return Ok(false);
+        }
+        let identity = Identity::of(&file)?;
+        self.successors.push_back((file, identity));
+        Ok(true)
+    }
+
+    fn note_successors(&self) -> Result<(), Failure> {
+        let identities = self
+            .successors
+            .iter()
+            .map(|(_, identity)| *identity)
+            .collect();
+        self.position.lock().succeeded(identities)
     }
 
     fn look(&mut self) -> io::Result<Look> {
@@ -167,14 +206,11 @@ impl Tail {
             return Ok(Look::Nothing);
         };
         let len = current.lines.file().metadata()?.len();
-        let has_more = len > current.lines.read_to();
         // Truncated: shorter than what was read, or grown again with another beginning.
-        if len < current.lines.read_to()
-            || (has_more && !current.identity.begins(current.lines.file())?)
-        {
+        if len < current.lines.read_to() || !current.identity.begins(current.lines.file())? {
             return Ok(Look::Truncated);
         }
-        if has_more && current.lines.read(u64::MAX)? > 0 {
+        if current.lines.read(u64::MAX)? > 0 {
             self.quiet_looks = 0;
             if current.identity.is_complete() {
                 return Ok(Look::Read);
@@ -204,24 +240,13 @@ impl Tail {
 
     /// The file has nothing new: has another one taken its path?
     fn look_for_successor(&mut self) -> io::Result<Look> {
-        let Some(current) = &self.current else {
-            return Ok(Look::Nothing);
-        };
-        match File::open(&self.path) {
-            Ok(file) => {
-                let newest = self.successors.back().unwrap_or(current.lines.file());
-                if !is_same(newest, &file)? {
-                    self.successors.push_back(file);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let written = match self.successors.back() {
-            Some(newest) => newest.metadata()?.len() > 0 || self.successors.len() > 1,
+        let is_left = match self.successors.front() {
+            // Two rotations ago: whoever wrote it writes elsewhere by now.
+            Some(_) if self.successors.len() > 1 => return Ok(Look::Over),
+            Some((next, _)) => next.metadata()?.len() > 0,
             None => false,
         };
-        self.quiet_looks = if written { self.quiet_looks + 1 } else { 0 };
+        self.quiet_looks = if is_left { self.quiet_looks + 1 } else { 0 };
         Ok(if self.quiet_looks > QUIET_LOOKS {
             Look::Over
         } else {

@@ -98,7 +98,7 @@ fn read_all(file: &File) -> io::Result<Vec<LogRecord>> {
     loop {
         match frame::read_batch(&mut file) {
             Ok(Some((number, records))) if *save.get_or_insert(number) == number => {
-                left.extend(records)
+                left.extend(records);
             }
             Ok(_) => return Ok(left),
             // Torn by a kill in the middle of its write, or the rest of an older one.

@@ -3,6 +3,7 @@
 //! `consumer` has the table of what a crash leaves at each step.
 
 mod consumer;
+mod deliverer;
 mod destination;
 mod file;
 mod follow;
@@ -24,6 +25,7 @@ use crate::args::{Durability, Endpoint, Ship, Store, WhenFull};
 use crate::failure::Failure;
 use crate::stop::{Flag, on_signal};
 use consumer::Consumer;
+use deliverer::Deliverer;
 use destination::Surroundings;
 use in_hand::InHand;
 use overspill::{DiskBufferedChannel, Storage};
@@ -69,19 +71,23 @@ pub(crate) fn run(args: Ship) -> Result<(), Failure> {
         _ => None,
     };
     let drops = matches!(args.when_full, WhenFull::DropOldest | WhenFull::DropNewest);
+    let deliverer = Deliverer {
+        destination,
+        around,
+        followed: began_at.map(|(source, _)| source),
+        gaps_before: match (drops, channel.open_report().clean_shutdown) {
+            (false, _) => u64::MAX,
+            // What was dropped for want of room is not read again ..
+            (true, true) => 0,
+            // .. but it can't be told from what a kill took.
+            (true, false) => began_at.map_or(0, |(_, end)| end),
+        },
+    };
     let consumer = Consumer {
         rx: channel.receiver(),
         dir: args.dir.clone(),
-        destination,
         in_hand,
-        around,
-        followed: began_at.map(|(source, _)| source),
-        // What is dropped for want of room is not read again.
-        gaps_before: if drops {
-            began_at.map_or(0, |(_, end)| end)
-        } else {
-            u64::MAX
-        },
+        deliverer,
     };
     if args.stop_with_stdin && args.from != Endpoint::Standard {
         stop_with_stdin(events.clone())?;

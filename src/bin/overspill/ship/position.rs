@@ -50,6 +50,8 @@ pub(crate) struct Followed {
     pub(crate) accepted: u64,
     /// The files that have been read under this path and are not wholly delivered, oldest first.
     pub(crate) files: Vec<Generation>,
+    /// Files that have taken the path since, and were not begun yet, oldest first.
+    pub(crate) successors: Vec<Identity>,
 }
 
 /// One of the files that a path has named.
@@ -198,6 +200,7 @@ impl Position {
             source: new_source(),
             accepted: 0,
             files: Vec::new(),
+            successors: Vec::new(),
         };
         self.state.followed = Some(fresh.clone());
         self.save()?;
@@ -219,6 +222,15 @@ impl Position {
             // files are needed only if a crash took their lines from the channel.
             let excess = followed.files.len().saturating_sub(Self::FILES_MAX);
             followed.files.drain(..excess);
+        }
+        self.save()
+    }
+
+    /// A crash later finds them, whatever they are called by then.
+    pub(crate) fn succeeded(&mut self, successors: Vec<Identity>) -> Result<(), Failure> {
+        if let Some(followed) = &mut self.state.followed {
+            followed.successors = successors;
+            followed.successors.truncate(Self::FILES_MAX);
         }
         self.save()
     }

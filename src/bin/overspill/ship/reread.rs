@@ -174,11 +174,11 @@ impl Reread {
         let end = files
             .get(after)
             .map_or(self.to, |next| next.base.min(self.to));
-        if let Some(file) = after.checked_sub(1).and_then(|index| files.get(index)) {
-            if let Some(found) = locate(&self.followed.path, &file.identity, self.at - file.base)? {
-                self.open = Some((Lines::new(found, self.at - file.base), file.base, end));
-                return Ok(true);
-            }
+        if let Some(file) = after.checked_sub(1).and_then(|index| files.get(index))
+            && let Some(found) = locate(&self.followed.path, &file.identity, self.at - file.base)?
+        {
+            self.open = Some((Lines::new(found, self.at - file.base), file.base, end));
+            return Ok(true);
         }
         self.missing += end - self.at;
         self.at = end;

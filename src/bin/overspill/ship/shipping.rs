@@ -84,7 +84,7 @@ impl Shipping {
                 (over.clone(), self.reporter.clone(), self.channel.clone());
             let stats_file = self.args.stats_file.clone();
             spawn("progress", move || {
-                reporter.run(&channel, stats_file.as_deref(), &over)
+                reporter.run(&channel, stats_file.as_deref(), &over);
             })?
         };
         let source_can_stop = source.can_be_stopped();
@@ -108,10 +108,10 @@ impl Shipping {
         left: Vec<LogRecord>,
         events: &Sender<Event>,
     ) -> Result<(), Failure> {
-        let around = consumer.around.clone();
+        let around = consumer.deliverer.around.clone();
         let ended = events.clone();
         spawn("consumer", move || {
-            drop(ended.send(Event::ConsumerEnded(consumer.run(left))))
+            drop(ended.send(Event::ConsumerEnded(consumer.run(left))));
         })?;
 
         let (ended, stop) = (events.clone(), self.stop.clone());

@@ -45,10 +45,10 @@ impl Slots {
         }
         let mut current: Option<(u64, Vec<u8>)> = None;
         for slot in [0, SLOT as u64] {
-            if let Some(found) = read_slot(&file, slot)? {
-                if current.as_ref().is_none_or(|best| found.0 > best.0) {
-                    current = Some(found);
-                }
+            if let Some(found) = read_slot(&file, slot)?
+                && current.as_ref().is_none_or(|best| found.0 > best.0)
+            {
+                current = Some(found);
             }
         }
         let turn = current.as_ref().map_or(0, |(turn, _)| *turn);

@@ -18,7 +18,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) enum Source {
     StandardInput,
-    File(Tail),
+    File(Box<Tail>),
     Tcp(Listener),
 }
 
@@ -30,7 +30,9 @@ impl Source {
     ) -> Result<Self, Failure> {
         Ok(match from {
             Endpoint::Standard => Self::StandardInput,
-            Endpoint::File(path) => Self::File(Tail::open(path, around.position.clone())?),
+            Endpoint::File(path) => {
+                Self::File(Box::new(Tail::open(path, around.position.clone())?))
+            }
             Endpoint::Tcp(address) => {
                 Self::Tcp(Listener::bind(address, framing, around.reporter.clone())?)
             }
@@ -47,7 +49,7 @@ impl Source {
     ) -> Result<Vec<LogRecord>, Failure> {
         match self {
             Self::StandardInput => read_all(&mut io::stdin().lock(), intake),
-            Self::File(tail) => follow(tail, intake, around, stop).map(|()| Vec::new()),
+            Self::File(tail) => follow(*tail, intake, around, stop).map(|()| Vec::new()),
             Self::Tcp(listener) => listener.run(intake, stop),
         }
     }
