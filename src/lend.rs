@@ -107,7 +107,9 @@ impl<T> Shared<T> {
     pub(crate) fn settle(self: &Arc<Self>, kept: usize) {
         self.enter(|state, wakes| {
             while state.loans.len() > kept {
-                let Some(lent) = state.loans.pop_front() else { return };
+                let Some(lent) = state.loans.pop_front() else {
+                    return;
+                };
                 state.ledger.acknowledge(lent.seq, 1);
                 state.note_taken(lent.origin, lent.bytes, wakes);
             }
@@ -117,9 +119,19 @@ impl<T> Shared<T> {
     /// Takes the youngest loan back.
     pub(crate) fn return_loan(self: &Arc<Self>, item: T) {
         self.enter(|state, wakes| {
-            let Some(lent) = state.loans.pop_back() else { return };
-            let Lent { seq, origin, bytes, .. } = lent;
-            let run = Run { first: seq, len: 1, origin, bytes, earliest_ms: state.front_empty_ms };
+            let Some(lent) = state.loans.pop_back() else {
+                return;
+            };
+            let Lent {
+                seq, origin, bytes, ..
+            } = lent;
+            let run = Run {
+                first: seq,
+                len: 1,
+                origin,
+                bytes,
+                earliest_ms: state.front_empty_ms,
+            };
             state.front.push_front(item, run);
             state.recv_waiters.wake_one(wakes);
         });
@@ -130,7 +142,12 @@ impl<T> State<T> {
     fn pop_lent(&mut self) -> Option<(T, Seq, Origin)> {
         let taken = self.front.pop()?;
         let (seq, origin, bytes) = (taken.seq, taken.origin, taken.bytes);
-        self.loans.push_back(Lent { seq, origin, bytes, record: None });
+        self.loans.push_back(Lent {
+            seq,
+            origin,
+            bytes,
+            record: None,
+        });
         Some((taken.item, seq, origin))
     }
 
@@ -145,7 +162,10 @@ impl<T> State<T> {
 
     /// How many of the loans only memory has.
     pub(crate) fn loans_at_risk(&self) -> u64 {
-        self.loans.iter().filter(|lent| lent.origin.is_memory_only()).count() as u64
+        self.loans
+            .iter()
+            .filter(|lent| lent.origin.is_memory_only())
+            .count() as u64
     }
 
     /// The next item as `pop` takes it, or what stands before it.

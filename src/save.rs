@@ -285,9 +285,13 @@ impl<T> Work<'_, T> {
     }
 
     fn finish_halt(&mut self, unsaved: &mut Unsaved<T>) -> u64 {
-        let (ledger, next_seq, saved) = self
-            .shared
-            .enter(|state, _| (state.ledger.clone(), state.next_seq, state.unfinished_total()));
+        let (ledger, next_seq, saved) = self.shared.enter(|state, _| {
+            (
+                state.ledger.clone(),
+                state.next_seq,
+                state.unfinished_total(),
+            )
+        });
         match self.queue.close(&ledger, next_seq) {
             Ok(quarantined) => self.shared.quarantined.lock().extend(quarantined),
             Err(error) => unsaved.failure = unsaved.failure.take().or(Some(error)),

@@ -3,6 +3,7 @@
 use crate::block::{BlockBuilder, HEADER_LEN, RECORD_OVERHEAD};
 use crate::seq::Seq;
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub(crate) struct Staging {
     writing: usize,
     bytes: u64,
     items: u64,
+    /// What the last record cost.
+    last_cost: Option<NonZeroU64>,
 }
 
 /// What a handed-over block leaves behind.
@@ -42,6 +45,11 @@ impl Staging {
     /// Bytes of all blocks here, headers included.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What the last record cost, in bytes.
+    pub(crate) fn last_cost(&self) -> Option<NonZeroU64> {
+        self.last_cost
     }
 
     /// Items here.
@@ -83,16 +91,17 @@ impl Staging {
         block_bytes: usize,
         now_ms: impl FnOnce() -> u64,
     ) {
-        self.bytes += self.cost(record.len(), block_bytes);
-        self.items += 1;
         let size = RECORD_OVERHEAD + record.len();
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|open| !open.fits(record.len(), block_bytes))
-        {
+        // A block counts its numbers from the first on, so they must touch.
+        let continues =
+            |open: &BlockBuilder| open.end() == seq && open.fits(record.len(), block_bytes);
+        if !self.open.as_ref().is_some_and(continues) {
             self.close_block();
         }
+        let cost = self.cost(record.len(), block_bytes);
+        self.bytes += cost;
+        self.items += 1;
+        self.last_cost = NonZeroU64::new(cost);
         let open = self
             .open
             .get_or_insert_with(|| BlockBuilder::new(seq, now_ms(), block_bytes.max(size)));

@@ -11,8 +11,8 @@ use crate::error::{HaltFault, HaltReport, RecvError, StoreError, SyncError};
 use crate::event::Event;
 use crate::feed::{Batch, Places};
 use crate::front::{Front, Origin, Run};
-use crate::lend::Loans;
 use crate::ledger::{Ledger, Outcome};
+use crate::lend::Loans;
 use crate::refill::{Decoded, Refill};
 use crate::route::{Route, View};
 use crate::seq::Seq;
@@ -333,6 +333,11 @@ impl<T> State<T> {
         wakes: &mut Wakes,
     ) -> (Seq, Option<T>) {
         let seq = self.next_seq;
+        if route == Route::Front && !self.limits.write_ahead {
+            // It was encoded for staging, and meanwhile nothing waits any more.
+            self.admit_direct(item, wakes);
+            return (seq, None);
+        }
         self.staging
             .push(seq, record, self.limits.block_bytes, now_ms);
         self.next_seq += 1;
@@ -392,13 +397,13 @@ impl<T> State<T> {
         }
     }
 
-    /// How many items of the size of those in staging it can take.
+    /// How many items of the size of the last one staging can take.
     fn staging_places(&self, wanted: usize) -> usize {
-        let Some(size) = self.staging.bytes().checked_div(self.staging.items()) else {
+        let Some(size) = self.staging.last_cost() else {
             return 1;
         };
         let most = self.limits.staging_max.min(self.disk_room);
-        let room = most.saturating_sub(self.staging.bytes()) / size.max(1);
+        let room = most.saturating_sub(self.staging.bytes()) / size;
         usize::try_from(room).unwrap_or(usize::MAX).clamp(1, wanted)
     }
 

@@ -208,17 +208,22 @@ impl<'a, T> Work<'a, T> {
                 state.deadline = None;
                 state.life_waiters.wake_all(wakes);
             }
+            let may_write = writing && state.fault.is_none();
+            let has_write = may_write && (retry_write || state.wants_write());
             let step = if state.phase == Phase::Open {
-                let may_write = writing && state.fault.is_none();
                 let may_read = reading && state.fault.is_none() && state.wants_read();
-                let has_write = may_write && (retry_write || state.wants_write());
                 state.next_open_step(has_write, may_read, has_read, may_write)
             } else {
-                state.next_halting_step()
+                state.next_halting_step(has_write)
             };
             let step = step.unwrap_or_else(|| {
                 let adapters = state.adapters_deadline().filter(|due| *due > now);
-                let due = retries.into_iter().flatten().chain(state.deadline).chain(adapters).min();
+                let due = retries
+                    .into_iter()
+                    .flatten()
+                    .chain(state.deadline)
+                    .chain(adapters)
+                    .min();
                 state.worker = Worker::Parked(waker);
                 Step::Park(due)
             });
@@ -530,19 +535,20 @@ impl<T> State<T> {
         since.map(|since| since + ADAPTERS_WAIT)
     }
 
-    fn next_halting_step(&mut self) -> Option<Step> {
+    fn next_halting_step(&mut self, has_write: bool) -> Option<Step> {
         if self.crash_wanted {
             return Some(Step::Crash);
         }
-        let waits = self.adapters_deadline().is_some_and(|deadline| deadline > Instant::now());
-        let quiet = !self.refilling
-            && self.placing == 0
-            && self.collecting == 0
-            && !waits;
+        let waits = self
+            .adapters_deadline()
+            .is_some_and(|deadline| deadline > Instant::now());
+        let quiet = !self.refilling && self.placing == 0 && self.collecting == 0 && !waits;
         if quiet {
             self.is_saving = true;
+            return Some(Step::Save);
         }
-        quiet.then_some(Step::Save)
+        // An adapter may wait for the durability of what it sent before it says its last word.
+        has_write.then_some(Step::Write)
     }
 
     /// Blocks wait to be written.

@@ -23,7 +23,10 @@ fn a_disconnected_source_delivers_everything_and_disconnects_the_sink() {
             pipe::crossbeam(tiny(&dir.path().join("spool"), &level), items, 2).unwrap();
         let producer = std::thread::spawn(move || (0..500).for_each(|n| source.send(n).unwrap()));
         producer.join().unwrap();
-        assert_eq!(sink.iter().collect::<Vec<_>>(), (0..500).collect::<Vec<_>>());
+        assert_eq!(
+            sink.iter().collect::<Vec<_>>(),
+            (0..500).collect::<Vec<_>>()
+        );
         let report = channel.drain(Duration::from_secs(10)).unwrap();
         assert_eq!((report.saved, report.in_flight), (0, 0), "{level:?}");
     }
@@ -53,9 +56,16 @@ fn a_halt_loses_nothing_of_source_channel_and_sink() {
                 crossbeam_round(&dir.path().join("spool"), &level, taken_before);
             assert_eq!(taken, (0..taken.len() as u32).collect::<Vec<_>>());
             let first = replayed.first().map_or(40, |first| *first);
-            assert_eq!(replayed, (first..40).collect::<Vec<_>>(), "{level:?} {taken_before}");
+            assert_eq!(
+                replayed,
+                (first..40).collect::<Vec<_>>(),
+                "{level:?} {taken_before}"
+            );
             let again = (taken.len() as u32).checked_sub(first);
-            assert!(again.is_some_and(|again| again <= 4), "{taken:?} {replayed:?}");
+            assert!(
+                again.is_some_and(|again| again <= 4),
+                "{taken:?} {replayed:?}"
+            );
         }
     }
 }
@@ -71,7 +81,10 @@ fn a_sink_whose_consumer_is_gone_leaves_the_items_in_the_channel() {
     channel.halt().unwrap();
     let channel = tiny(&spool, &Durability::Spill).open().unwrap();
     channel.close();
-    assert_eq!(channel.receiver().iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    assert_eq!(
+        channel.receiver().iter().collect::<Vec<_>>(),
+        (0..10).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -96,8 +109,9 @@ async fn a_disconnected_tokio_source_delivers_everything_and_disconnects_the_sin
     for level in LEVELS {
         let dir = tempfile::tempdir().unwrap();
         let (source, items) = tokio::sync::mpsc::channel(5);
-        let (channel, mut sink) =
-            pipe::tokio(tiny(&dir.path().join("spool"), &level), items, 2).await.unwrap();
+        let (channel, mut sink) = pipe::tokio(tiny(&dir.path().join("spool"), &level), items, 2)
+            .await
+            .unwrap();
         let producer = tokio::spawn(async move {
             for n in 0..500 {
                 source.send(n).await.unwrap();
@@ -141,7 +155,10 @@ async fn a_halt_loses_nothing_between_tokio_channels() {
             let first = replayed.first().map_or(40, |first| *first);
             assert_eq!(replayed, (first..40).collect::<Vec<_>>());
             let again = (taken.len() as u32).checked_sub(first);
-            assert!(again.is_some_and(|again| again <= 4), "{taken:?} {replayed:?}");
+            assert!(
+                again.is_some_and(|again| again <= 4),
+                "{taken:?} {replayed:?}"
+            );
         }
     }
 }

@@ -50,8 +50,11 @@ where
         source,
         rejected,
     };
-    let outlet =
-        Outlet { end: End::new(opened.sender().shared()), rx: opened.receiver(), sink };
+    let outlet = Outlet {
+        end: End::new(opened.sender().shared()),
+        rx: opened.receiver(),
+        sink,
+    };
     let dir = inlet.end.shared.settings.dir.clone();
     start("overspill-in", &dir, move || inlet.run())?;
     start("overspill-out", &dir, move || outlet.run())?;
@@ -102,7 +105,9 @@ impl<T> End<T> {
 
     /// Looks for a halt, and asks for a signal when one comes.
     fn is_halting(&mut self) -> bool {
-        self.shared.poll_halting(&mut self.ticket, &self.waker).is_ready()
+        self.shared
+            .poll_halting(&mut self.ticket, &self.waker)
+            .is_ready()
     }
 }
 
@@ -141,8 +146,7 @@ impl<T> Inlet<T> {
 
     /// Sends an item and what waits behind it. Returns the item that a halt met.
     fn place(&self, first: T) -> Option<T> {
-        let mut items =
-            iter::once(first).chain(self.source.try_iter().take(BATCH_ITEMS - 1));
+        let mut items = iter::once(first).chain(self.source.try_iter().take(BATCH_ITEMS - 1));
         loop {
             match self.tx.send_all(&mut items) {
                 Ok(_) => return None,
@@ -155,7 +159,12 @@ impl<T> Inlet<T> {
 
     /// After a halt: what the source's buffer holds is saved behind everything else.
     fn finish(self, carried: Option<T>) {
-        let Self { mut end, source, rejected, tx } = self;
+        let Self {
+            mut end,
+            source,
+            rejected,
+            tx,
+        } = self;
         if end.is_halting() {
             let late = carried.into_iter().chain(source.try_iter()).collect();
             drop(source);
@@ -178,7 +187,9 @@ impl<T> Outlet<T> {
     fn run(mut self) {
         let mut ticket = Ticket::default();
         loop {
-            let lent = block_until(None, |waker| self.end.shared.poll_lend(&mut ticket, Some(waker)));
+            let lent = block_until(None, |waker| {
+                self.end.shared.poll_lend(&mut ticket, Some(waker))
+            });
             match lent {
                 Some(Ok(item)) => {
                     if !self.deliver(item) {

@@ -60,10 +60,17 @@ where
     let rejected = builder.rejected();
     let (sink, taken) = mpsc::channel(sink_capacity);
     let opened = builder.open_async().await?;
-    let inlet =
-        Inlet { end: End::new(opened.sender().shared()), tx: opened.sender(), source, rejected };
-    let outlet =
-        Outlet { end: End::new(opened.sender().shared()), rx: opened.receiver(), sink };
+    let inlet = Inlet {
+        end: End::new(opened.sender().shared()),
+        tx: opened.sender(),
+        source,
+        rejected,
+    };
+    let outlet = Outlet {
+        end: End::new(opened.sender().shared()),
+        rx: opened.receiver(),
+        sink,
+    };
     ::tokio::spawn(inlet.run());
     ::tokio::spawn(outlet.run());
     Ok((opened, taken))
@@ -77,7 +84,10 @@ struct End<T> {
 
 impl<T> End<T> {
     fn new(shared: &Arc<Shared<T>>) -> Self {
-        Self { _attached: shared.attach(), shared: Arc::clone(shared) }
+        Self {
+            _attached: shared.attach(),
+            shared: Arc::clone(shared),
+        }
     }
 
     /// Ready when a halt has begun.
@@ -152,7 +162,12 @@ impl<T: Send> Inlet<T> {
 
     /// After a halt: what the source holds is saved behind everything else.
     async fn finish(self, carried: Option<T>) {
-        let Self { end, mut source, rejected, tx } = self;
+        let Self {
+            end,
+            mut source,
+            rejected,
+            tx,
+        } = self;
         source.close();
         let mut late: Vec<T> = carried.into_iter().collect();
         for _ in 0..PERMIT_ROUNDS {
@@ -213,7 +228,9 @@ impl<T: Send + 'static> Outlet<T> {
     /// What is not in the sink any more was taken. A sink whose consumer is gone takes nothing.
     fn settle(&self) {
         if !self.sink.is_closed() {
-            self.end.shared.settle(self.sink.max_capacity() - self.sink.capacity());
+            self.end
+                .shared
+                .settle(self.sink.max_capacity() - self.sink.capacity());
         }
     }
 

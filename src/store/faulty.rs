@@ -71,6 +71,10 @@ impl Faulty {
 }
 
 impl Store for Faulty {
+    fn unit_after(&self, unit: Seq) -> Option<Seq> {
+        self.inner.unit_after(unit)
+    }
+
     fn append(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
         self.faults.meet(Operation::Append)?;
         self.inner.append(blocks)

@@ -40,9 +40,7 @@ pub(crate) trait Store: Send {
     fn end(&self) -> Seq;
 
     /// The name of the unit after `unit`.
-    fn unit_after(&self, _unit: Seq) -> Option<Seq> {
-        None
-    }
+    fn unit_after(&self, unit: Seq) -> Option<Seq>;
 
     /// The units that hold only finished numbers, oldest first. The newest unit is among them only
     /// when nothing unfinished is stored at all.

@@ -282,6 +282,10 @@ impl SledStore {
 }
 
 impl Store for SledStore {
+    fn unit_after(&self, unit: Seq) -> Option<Seq> {
+        self.chain.name_above(unit)
+    }
+
     fn append(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
         self.check()?;
         if blocks.is_empty() {
