@@ -24,7 +24,6 @@
 
 use crate::ledger::Counters;
 use crate::seq::Seq;
-use std::ops::Range;
 use thiserror::Error;
 
 pub(crate) const MAGIC: [u8; 8] = *b"OVSPBLOK";
@@ -113,10 +112,6 @@ impl Block {
     /// One past the last number in the block.
     pub(crate) fn end(&self) -> Seq {
         self.header.first + u64::from(self.header.count)
-    }
-
-    pub(crate) fn seqs(&self) -> Range<Seq> {
-        self.first()..self.end()
     }
 
     /// Header and payload, as they stand on disk.
@@ -416,7 +411,7 @@ mod tests {
         let block = sample(&[b"first", b"", b"third"]);
         let again = Block::parse(block.as_bytes().to_vec()).unwrap();
         assert_eq!(again, block);
-        assert_eq!(again.seqs(), 41..44);
+        assert_eq!((again.first(), again.end()), (41, 44));
         assert_eq!(again.header().counters.acknowledged, 40);
         assert_eq!(
             again.record_at(again.offset_of(43).unwrap()).unwrap().0,

@@ -482,13 +482,11 @@ pub(crate) async fn open_async<T: Send + 'static>(
         .map_err(|source| crate::error::StoreError::io("start a thread to open", &path, source))?;
     poll_fn(|cx| {
         let mut slot = slot.lock();
-        match slot.0.take() {
-            Some(opened) => Poll::Ready(opened),
-            None => {
-                slot.1 = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(opened) = slot.0.take() {
+            return Poll::Ready(opened);
         }
+        slot.1 = Some(cx.waker().clone());
+        Poll::Pending
     })
     .await
 }

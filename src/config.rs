@@ -89,7 +89,7 @@ pub(crate) struct Settings {
     pub(crate) faults: crate::store::faulty::Faults,
     #[cfg(feature = "test-util")]
     pub(crate) temporary: Option<std::sync::Arc<tempfile::TempDir>>,
-    #[cfg(any(test, shuttle, feature = "test-util"))]
+    #[cfg(test)]
     pub(crate) sim: Option<crate::store::sim::SimDisk>,
 }
 
@@ -114,7 +114,7 @@ impl Settings {
             faults: crate::store::faulty::Faults::default(),
             #[cfg(feature = "test-util")]
             temporary: None,
-            #[cfg(any(test, shuttle, feature = "test-util"))]
+            #[cfg(test)]
             sim: None,
         }
     }
@@ -340,11 +340,7 @@ impl<T, C> Builder<T, C> {
         self
     }
 
-    #[cfg(any(test, shuttle, feature = "test-util"))]
-    #[allow(
-        dead_code,
-        reason = "each test build uses its own part of the simulation"
-    )]
+    #[cfg(test)]
     pub(crate) fn simulated(mut self, disk: crate::store::sim::SimDisk) -> Self {
         self.settings.sim = Some(disk);
         self

@@ -11,7 +11,7 @@ use crate::queue::Queue;
 use crate::refill::{decode_record, encode_item};
 use crate::route::Route;
 use crate::seq::Seq;
-use crate::state::{Intake, Phase, RefillJob, State, Take, Worker};
+use crate::state::{Halted, Intake, Phase, RefillJob, State, Take, Worker};
 use crate::stats::OpenReport;
 use crate::sync::{JoinHandle, Mutex};
 use crate::wait::{Ticket, Wakes};
@@ -414,7 +414,7 @@ impl<T> Shared<T> {
 impl<T> State<T> {
     /// What keeps admitted items from becoming durable, if it can't heal.
     fn failure(&self) -> Option<StoreError> {
-        let halted = self.halted.as_ref().and_then(|halted| halted.store_fault());
+        let halted = self.halted.as_ref().and_then(Halted::store_fault);
         self.fault.clone().or(halted)
     }
 

@@ -410,17 +410,12 @@ impl<'a, T> Feeder<'a, T> {
                     self.exhausted = fed.exhausted;
                     fed.last
                 }
-                Grant::Refused => match source.next() {
-                    Some(item) => {
-                        let last = self.shared.send_refused(item)?;
-                        self.accepted += 1;
-                        last
-                    }
-                    None => {
-                        self.exhausted = true;
-                        None
-                    }
-                },
+                Grant::Refused => {
+                    let item = source.next();
+                    self.exhausted = item.is_none();
+                    self.accepted += usize::from(item.is_some());
+                    item.map_or(Ok(None), |item| self.shared.send_refused(item))?
+                }
             };
             self.confirming = last.filter(|_| self.shared.settings.is_write_ahead());
         }

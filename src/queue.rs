@@ -477,7 +477,7 @@ fn limits(settings: &Settings) -> Limits {
 }
 
 fn check_storage(settings: &Settings) -> Result<(), OpenError> {
-    #[cfg(any(test, shuttle, feature = "test-util"))]
+    #[cfg(test)]
     if settings.sim.is_some() {
         return Ok(());
     }
@@ -529,7 +529,7 @@ fn open_plain_store(
     directory: &Directory,
     identity: Vec<u8>,
 ) -> Result<Box<dyn Store>, OpenError> {
-    #[cfg(any(test, shuttle, feature = "test-util"))]
+    #[cfg(test)]
     if let Some(disk) = &settings.sim {
         return Ok(Box::new(crate::store::sim::SimStore::open(disk.clone(), 8)));
     }
@@ -546,5 +546,41 @@ fn open_plain_store(
             feature: "sled",
         }
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::sim::SimDisk;
+    use crate::{DiskBufferedChannel, RecvError};
+
+    #[test]
+    fn a_damaged_block_costs_its_own_items_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = SimDisk::default();
+        let open = || {
+            let builder = DiskBufferedChannel::<u32>::builder(dir.path().join("spool"));
+            builder
+                .memory_items(1)
+                .block_bytes(15)
+                .simulated(disk.clone())
+                .open()
+                .unwrap()
+        };
+        let channel = open();
+        (0..30).for_each(|n| channel.sender().send(n).unwrap());
+        channel.halt().unwrap();
+        // The first item was in front, and three fit into a block.
+        disk.damage(10);
+
+        let channel = open();
+        channel.close();
+        let rx = channel.receiver();
+        let received: Vec<u32> = rx.iter().collect();
+        let expected: Vec<u32> = (0..30).filter(|n| !(10..13).contains(n)).collect();
+        assert_eq!(received, expected);
+        assert_eq!(rx.recv(), Err(RecvError::Closed));
+        let stats = channel.stats();
+        assert_eq!((stats.lost, stats.unaccounted, stats.pending), (3, 0, 0));
     }
 }

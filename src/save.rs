@@ -95,7 +95,7 @@ impl<T> Work<'_, T> {
             in_flight: self.shared.state.lock().loans.len() as u64,
             elapsed: began.elapsed(),
         };
-        self.end(report, unsaved, lost);
+        self.end(report, unsaved, &lost);
     }
 
     /// Items that were with `send_all` or given to `halt_with` are the youngest.
@@ -301,8 +301,8 @@ impl<T> Work<'_, T> {
         saved
     }
 
-    fn end(self, report: HaltReport, mut unsaved: Unsaved<T>, lost: Vec<Event>) {
-        self.tell(&lost);
+    fn end(self, report: HaltReport, mut unsaved: Unsaved<T>, lost: &[Event]) {
+        self.tell(lost);
         let Self { shared, queue, .. } = self;
         if let Err(error) = queue.abandon() {
             unsaved.failure = unsaved.failure.or(Some(error));

@@ -40,7 +40,7 @@ impl SeqSet {
             .last()
             .map_or(range.end, |held| held.end.max(range.end));
         let added = range.end - range.start - already;
-        self.ranges.splice(from..to, [start..end]);
+        self.ranges.splice(from..to, std::iter::once(start..end));
         added
     }
 
@@ -117,6 +117,11 @@ fn overlap(a: &Range<Seq>, b: &Range<Seq>) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::maybe_infinite_iter,
+    reason = "small numbers"
+)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

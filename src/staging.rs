@@ -38,10 +38,6 @@ impl Staging {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.full.is_empty() && self.open.is_none()
-    }
-
     /// Bytes of all blocks here, headers included.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -50,11 +46,6 @@ impl Staging {
     /// What the last record cost, in bytes.
     pub(crate) fn last_cost(&self) -> Option<NonZeroU64> {
         self.last_cost
-    }
-
-    /// Items here.
-    pub(crate) fn items(&self) -> u64 {
-        self.items
     }
 
     /// The numbers of each block here.
@@ -200,9 +191,9 @@ mod tests {
             batch.iter().map(|block| block.count()).collect::<Vec<_>>(),
             [2, 2]
         );
-        assert_eq!(staging.items(), 5);
+        assert_eq!(staging.items, 5);
         staging.finish_write();
-        assert_eq!((staging.first(), staging.items()), (Some(4), 1));
+        assert_eq!((staging.first(), staging.items), (Some(4), 1));
         assert!(staging.has_unwritten() && !staging.has_full());
     }
 
@@ -218,7 +209,7 @@ mod tests {
         assert_eq!((block.first(), how), (4, HandOver::Take));
         assert_eq!(staging.first(), Some(0));
         staging.finish_write();
-        assert!(staging.is_empty());
+        assert_eq!(staging.first(), None);
         assert_eq!(staging.bytes(), 0);
     }
 }

@@ -101,6 +101,10 @@ pub(crate) struct Halted<T> {
 }
 
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each named"
+)]
 pub(crate) struct State<T> {
     pub(crate) limits: Limits,
     pub(crate) phase: Phase,

@@ -10,8 +10,11 @@ use std::time::{Duration, SystemTime};
 ///
 /// The first terms obey the conservation law at every moment, and survive restarts:
 ///
-/// `accepted = acknowledged + pending + in_flight + dropped.full + dropped.expired + dropped.unencodable
-/// + dead_lettered + lost + unaccounted`
+/// ```text
+/// accepted = acknowledged + pending + in_flight
+///          + dropped.full + dropped.expired + dropped.unencodable
+///          + dead_lettered + lost + unaccounted
+/// ```
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -102,6 +105,10 @@ pub struct ErrorReport {
     pub message: String,
 }
 
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
 fn kind_by_name<S: Serializer>(kind: &io::ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(kind)
 }

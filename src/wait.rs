@@ -155,17 +155,12 @@ impl Wake for Unpark {
 
 /// A waker that unparks the current thread.
 pub(crate) fn thread_waker() -> Waker {
-    #[cfg(not(shuttle))]
-    {
-        thread_local! {
-            static WAKER: Waker = Arc::new(Unpark(sync::current())).into();
-        }
-        WAKER
-            .try_with(Waker::clone)
-            .unwrap_or_else(|_| Arc::new(Unpark(sync::current())).into())
+    thread_local! {
+        static WAKER: Waker = Arc::new(Unpark(sync::current())).into();
     }
-    #[cfg(shuttle)]
-    Arc::new(Unpark(sync::current())).into()
+    WAKER
+        .try_with(Waker::clone)
+        .unwrap_or_else(|_| Arc::new(Unpark(sync::current())).into())
 }
 
 /// Polls on this thread until there is a result; `None` when `deadline` passes first.

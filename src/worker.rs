@@ -174,9 +174,9 @@ impl<'a, T> Work<'a, T> {
     }
 
     pub(crate) fn tell(&self, events: &[Event]) {
-        events
-            .iter()
-            .for_each(|event| self.shared.settings.listener.tell(event));
+        for event in events {
+            self.shared.settings.listener.tell(event);
+        }
     }
 
     /// Looks at the state. What comes earlier here goes first.
@@ -212,7 +212,14 @@ impl<'a, T> Work<'a, T> {
             let has_write = may_write && (retry_write || state.wants_write());
             let step = if state.phase == Phase::Open {
                 let may_read = reading && state.fault.is_none() && state.wants_read();
-                state.next_open_step(has_write, may_read, has_read, may_write)
+                state.next_open_step(
+                    Possible {
+                        may_write,
+                        has_write,
+                        may_read,
+                    },
+                    has_read,
+                )
             } else {
                 state.next_halting_step(has_write)
             };
@@ -495,14 +502,22 @@ impl<'a, T> Work<'a, T> {
     }
 }
 
+/// What the store and its retries allow now.
+#[derive(Clone, Copy, Debug)]
+struct Possible {
+    may_write: bool,
+    /// There is something to write, and it may be written.
+    has_write: bool,
+    may_read: bool,
+}
+
 impl<T> State<T> {
-    fn next_open_step(
-        &mut self,
-        has_write: bool,
-        may_read: bool,
-        has_read: bool,
-        may_write: bool,
-    ) -> Option<Step> {
+    fn next_open_step(&mut self, can: Possible, has_read: bool) -> Option<Step> {
+        let Possible {
+            may_write,
+            has_write,
+            may_read,
+        } = can;
         if self.drop_oldest_wanted && may_write {
             return Some(Step::DropOldest {
                 from: self.read_position(),

@@ -193,7 +193,7 @@ fn take(channel: &DiskBufferedChannel<Item>, count: u64) -> Vec<u64> {
 
 fn undamaged(channel: &DiskBufferedChannel<Item>) {
     let (stats, report) = (channel.stats(), channel.open_report());
-    assert_eq!(stats.lost, 0, "{stats:?}");
+    assert_eq!(stats.lost, 0, "{report:?} {stats:?}");
     assert!(
         report.lost.is_empty() && report.quarantined.is_empty(),
         "{report:?}"

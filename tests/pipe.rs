@@ -1,4 +1,6 @@
 //! The adapters: whatever goes into the source comes out of the sink, in order, across halts.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 #![cfg(all(feature = "crossbeam", feature = "tokio", feature = "test-util"))]
 
 use overspill::{Builder, DiskBufferedChannel, Durability, SendError, pipe};

@@ -194,10 +194,6 @@ impl Directory {
         self.path.join(QUARANTINE)
     }
 
-    pub(crate) fn dead_letters(&self) -> PathBuf {
-        self.path.join(DEAD_LETTERS)
-    }
-
     /// The copies of the identity in the store's units, the newest unit's first.
     fn identity_copies(&self) -> Result<Vec<PathBuf>, StoreError> {
         let mut units = fs::entries(&self.store())?;

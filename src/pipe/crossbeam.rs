@@ -75,7 +75,7 @@ fn start(
 struct End<T> {
     shared: Arc<Shared<T>>,
     /// The halt waits until this is dropped.
-    attached: Attached<T>,
+    _attached: Attached<T>,
     ticket: Ticket,
     waker: Waker,
     signal: channel::Receiver<()>,
@@ -95,7 +95,7 @@ impl<T> End<T> {
     fn new(shared: &Arc<Shared<T>>) -> Self {
         let (send, signal) = channel::bounded(1);
         Self {
-            attached: shared.attach(),
+            _attached: shared.attach(),
             shared: Arc::clone(shared),
             ticket: Ticket::default(),
             waker: Arc::new(Signal(send)).into(),

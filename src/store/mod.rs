@@ -6,7 +6,7 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod faulty;
-#[cfg(any(test, shuttle, feature = "test-util"))]
+#[cfg(test)]
 pub(crate) mod sim;
 #[cfg(feature = "sled")]
 pub(crate) mod sled;
