@@ -83,7 +83,6 @@ pub(crate) struct Settings {
     pub(crate) storage: Storage,
     pub(crate) schema: Option<String>,
     pub(crate) listener: Listener,
-    #[cfg(any(test, feature = "test-util"))]
     pub(crate) always_encode: bool,
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) faults: crate::store::faulty::Faults,
@@ -108,7 +107,6 @@ impl Settings {
             storage: Storage::default(),
             schema: None,
             listener: Listener::default(),
-            #[cfg(any(test, feature = "test-util"))]
             always_encode: false,
             #[cfg(any(test, feature = "test-util"))]
             faults: crate::store::faulty::Faults::default(),
@@ -126,11 +124,7 @@ impl Settings {
 
     /// True when every item passes through the codec, whichever way it goes.
     pub(crate) fn encodes_always(&self) -> bool {
-        #[cfg(any(test, feature = "test-util"))]
-        if self.always_encode {
-            return true;
-        }
-        false
+        self.always_encode
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -84,6 +84,7 @@ impl<T> Front<T> {
     }
 
     /// Puts an item back before all others.
+    #[cfg(any(feature = "crossbeam", feature = "tokio"))]
     pub(crate) fn push_front(&mut self, item: T, run: Run) {
         self.items.push_front(item);
         self.memory_only += u64::from(run.origin.is_memory_only());

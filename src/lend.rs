@@ -5,7 +5,9 @@
 
 use crate::core::Shared;
 use crate::error::RecvError;
-use crate::front::{Origin, Run};
+use crate::front::Origin;
+#[cfg(any(feature = "crossbeam", feature = "tokio"))]
+use crate::front::Run;
 use crate::refill::encode_item;
 use crate::seq::Seq;
 use crate::state::{Phase, State, Take};
@@ -117,6 +119,7 @@ impl<T> Shared<T> {
     }
 
     /// Takes the youngest loan back.
+    #[cfg(any(feature = "crossbeam", feature = "tokio"))]
     pub(crate) fn return_loan(self: &Arc<Self>, item: T) {
         self.enter(|state, wakes| {
             let Some(lent) = state.loans.pop_back() else {

@@ -1,5 +1,61 @@
-//! A disk-spilling persistent channel.
+//! A channel from producers to consumers that spills to disk when the consumers lag.
+//!
+//! Items go through a bounded channel in memory. When the consumer falls behind, the overflow goes to a queue on disk;
+//! what is left when the program halts, or dies, is replayed at the next start, **in order**. While the consumer keeps up,
+//! nothing is encoded, nothing is written and no thread is started.
+//!
+//! ```
+//! use overspill::DiskBufferedChannel;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, PartialEq, Serialize, Deserialize)]
+//! struct LogRecord {
+//!     at_ms: u64,
+//!     line: String,
+//! }
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let spool = dir.path().join("spool");
+//! let (tx, rx, control) = DiskBufferedChannel::<LogRecord>::open(&spool)?.split();
+//! tx.send(LogRecord { at_ms: 7, line: "disk 3 is hot".into() })?;
+//! assert_eq!(rx.recv()?.line, "disk 3 is hot");
+//!
+//! tx.send(LogRecord { at_ms: 8, line: "disk 3 is on fire".into() })?;
+//! let report = control.halt()?; // nobody took it: it is saved
+//! assert_eq!(report.saved, 1);
+//!
+//! let channel = DiskBufferedChannel::<LogRecord>::open(&spool)?;
+//! assert_eq!(channel.receiver().recv()?.line, "disk 3 is on fire");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **A process that ends without [`halt`](DiskBufferedChannel::halt) or drop** (an unhandled SIGTERM,
+//! `process::exit`, abort) is a crash. In the default [`Durability::Spill`] it loses what was in memory;
+//! [`Stats::at_risk_items`] says how much that is right now. [`Durability::Process`] loses nothing to it.
+//!
+//! # Threads and tasks
+//!
+//! Every verb exists twice: [`Sender::send`] blocks its thread, [`Sender::send_async`] suspends its task on any runtime. Both may
+//! be used on one channel at once. Receivers iterate ([`Receiver::iter`]) and stream ([`Receiver::stream`]); a sender is a
+//! [`Sink`](futures_sink::Sink) by [`Sender::sink`].
+//!
+//! # Shutting down
+//!
+//! [`close`](DiskBufferedChannel::close) ends the intake, and receivers take everything left.
+//! [`halt`](DiskBufferedChannel::halt) stops both ends now and saves what is left.
+//! [`drain`](DiskBufferedChannel::drain) closes, gives consumers some time, and halts.
+//! Dropping the last handle halts, and blocks for it: async code calls [`halt_async`](DiskBufferedChannel::halt_async) first.
+//!
+//! # Limits
+//!
+//! Memory is bounded by [`Builder::memory_items`] and [`Builder::memory_bytes_max`], never by the backlog.
+//! The disk is bounded by [`Builder::disk_bytes_max`], and [`WhenFull`] says what happens then.
+//! [`Stats`] accounts for every item that was ever accepted.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "sled"),
+    allow(dead_code, reason = "no store reads blocks back")
+)]
 
 mod block;
 mod channel;
@@ -15,6 +71,10 @@ mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 mod ledger;
+#[cfg_attr(
+    not(any(feature = "crossbeam", feature = "tokio")),
+    allow(dead_code, reason = "only the adapters lend")
+)]
 mod lend;
 mod life;
 #[cfg(any(feature = "crossbeam", feature = "tokio"))]
@@ -58,3 +118,8 @@ pub use stats::{Dropped, ErrorReport, OpenReport, Stats};
 pub use stream::RecvStream;
 #[cfg(feature = "test-util")]
 pub use test_util::FailOn;
+
+/// The README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

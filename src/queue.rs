@@ -161,13 +161,23 @@ impl Queue {
 
     fn recover(&mut self, was: Checkpoint, mut report: OpenReport) -> Result<Recovered, OpenError> {
         let mut ledger = was.ledger.clone();
+        let named_end = self.stored_end;
+        if !self.ends_in_a_block() {
+            // A process died between making a unit and writing to it: the name that it left is a number to go on
+            // from, and says nothing about the numbers below, which may never have left memory.
+            self.stored_end = 0;
+        }
         self.stored_end = self.stored_end.max(was.tail);
         let finished_end = ledger
             .above()
             .ranges()
             .last()
             .map_or(ledger.cursor(), |last| last.end);
-        let next_seq = self.stored_end.max(was.clean_tail).max(finished_end);
+        let next_seq = self
+            .stored_end
+            .max(named_end)
+            .max(was.clean_tail)
+            .max(finished_end);
         if !was.clean || was.clean_tail < next_seq {
             self.unclean_end = next_seq;
         }
@@ -198,6 +208,12 @@ impl Queue {
             next_seq,
             report,
         })
+    }
+
+    /// Whether the highest stored number belongs to a block, as far as can be told.
+    fn ends_in_a_block(&mut self) -> bool {
+        let last = self.stored_end.saturating_sub(1);
+        !matches!(self.store.read(last), Ok(None))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -309,10 +325,11 @@ impl Queue {
             .block
             .as_ref()
             .map_or(end, |block| block.first().max(from));
-        let known = read
-            .block
-            .as_ref()
-            .map_or(self.stored_end, |block| block.header().prev_end);
+        let known = match &read.block {
+            Some(block) => block.header().prev_end,
+            None if met.is_empty() => self.stored_end,
+            None => self.stored_end.max(self.store.end()),
+        };
         read.missing = self.account(from..stop, known);
         for unit in met {
             if let Some(damage) = self.damaged.get_mut(&unit) {
@@ -522,7 +539,11 @@ fn open_store(
 
 #[cfg_attr(
     not(feature = "sled"),
-    allow(unused_variables, reason = "no store uses them")
+    allow(
+        unused_variables,
+        clippy::needless_pass_by_value,
+        reason = "no store uses them"
+    )
 )]
 fn open_plain_store(
     settings: &Settings,

@@ -28,6 +28,7 @@ fn builder(dir: &Path, durability: Durability) -> Builder<Item> {
     DiskBufferedChannel::builder(dir)
         .memory_items(8)
         .memory_bytes_max(MEMORY_BYTES.try_into().unwrap())
+        .block_bytes(2048)
         .disk_free_min(0)
         .durability(durability)
 }
