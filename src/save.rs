@@ -327,30 +327,42 @@ impl<T> Work<'_, T> {
         });
     }
 
-    /// Puts a copy of what only memory has on disk; the items stay where they are.
+    /// Puts a copy of what only memory has on disk, and all of staging; the items stay where they are. False when
+    /// a receiver holds the head of refill: it wakes the worker when it is done, and then is the time.
     ///
-    /// Front is lent meanwhile: receivers wait, and what is sent goes behind it.
-    pub(crate) fn save_front_for_sync(&mut self) -> Result<(), SyncError> {
+    /// Front is lent meanwhile: receivers wait, so nothing leaves staging unwritten, and what is sent goes behind it.
+    pub(crate) fn copy_memory_to_disk(&mut self) -> Result<bool, SyncError> {
         let lent = self.shared.enter(|state, _| {
-            if state.refilling || state.phase != Phase::Open {
+            if state.refilling {
                 return None;
             }
             state.refilling = true;
+            let front = std::mem::take(&mut state.front);
             Some((
-                std::mem::take(&mut state.front),
+                front,
                 state.refill.clone(),
                 state.limits.block_bytes,
+                state.next_seq,
             ))
         });
-        let Some((front, refill, block_bytes)) = lent else {
-            return Ok(());
+        let Some((front, refill, block_bytes, end)) = lent else {
+            return Ok(false);
         };
         let (items, runs) = front.into_parts();
-        let outcome = self.copy_to_disk(&items, &runs, &refill, block_bytes);
-        let saved = outcome.is_ok();
+        let copied = self.copy_to_disk(&items, &runs, &refill, block_bytes);
+        let saved = copied.is_ok();
+        let outcome = copied.and_then(|()| self.write_staging_below(end));
         self.shared
             .enter(|state, wakes| state.return_front(items, runs, saved, wakes));
-        outcome
+        outcome.map(|()| true)
+    }
+
+    fn write_staging_below(&mut self, end: Seq) -> Result<(), SyncError> {
+        while !self.unwritten.is_empty() || self.shared.enter(|state, _| state.disk_end() < end) {
+            self.write_batch(Room::WithinLimits)
+                .map_err(SyncError::Store)?;
+        }
+        Ok(())
     }
 
     fn copy_to_disk(

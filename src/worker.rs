@@ -442,30 +442,31 @@ impl<'a, T> Work<'a, T> {
 
     /// Puts everything accepted so far on the device.
     fn sync(&mut self, request: u64) {
-        let result = self.sync_everything();
-        if let Err(SyncError::Store(error)) = &result {
+        let result = match self.sync_everything() {
+            Ok(true) => None,
+            Ok(false) => return,
+            Err(error) => Some(error),
+        };
+        if let Some(SyncError::Store(error)) = &result {
             self.note_trouble(error);
         }
         self.shared.enter(|state, wakes| {
             state.sync.done = request;
-            state.sync.result = result.err();
+            state.sync.result = result;
             state.life_waiters.wake_all(wakes);
         });
     }
 
-    fn sync_everything(&mut self) -> Result<(), SyncError> {
-        self.save_front_for_sync()?;
-        while self.shared.enter(|state, _| state.staging.has_unwritten())
-            || !self.unwritten.is_empty()
-        {
-            self.write_batch(Room::WithinLimits)
-                .map_err(SyncError::Store)?;
+    /// False when this is not the time.
+    fn sync_everything(&mut self) -> Result<bool, SyncError> {
+        if !self.copy_memory_to_disk()? {
+            return Ok(false);
         }
         let ledger = self.shared.enter(|state, _| state.ledger.clone());
         self.queue.sync(&ledger).map_err(SyncError::Store)?;
         let figures = self.queue.figures();
         self.shared.enter(|state, _| state.take_figures(&figures));
-        Ok(())
+        Ok(true)
     }
 
     /// Records a failure; one that can't heal stops the use of the store.

@@ -97,7 +97,7 @@ fn work(task: &Task, durability: Durability) {
 fn cycle(task: &Task) {
     let mut next = task.arg;
     loop {
-        let durability = if next % 2 == 0 {
+        let durability = if next.is_multiple_of(2) {
             Durability::Process
         } else {
             Durability::Spill
@@ -113,7 +113,7 @@ fn cycle(task: &Task) {
         }
         next = ids.end;
         drop(tx);
-        if next % 3 == 0 {
+        if next.is_multiple_of(3) {
             drop(channel);
         } else {
             let report = channel.halt().unwrap();

@@ -142,7 +142,7 @@ impl Directory {
             let channel = identity.channel;
             let first = Checkpoint {
                 channel,
-                clean: true,
+                clean: fresh,
                 ..Checkpoint::default()
             };
             (

@@ -2,9 +2,9 @@
 //! that are measured, copied and damaged.
 #![allow(dead_code, reason = "each test uses its own part")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -54,6 +54,7 @@ pub(crate) fn note(line: &str) {
 /// This test binary again, doing one task.
 pub(crate) struct Child {
     process: process::Child,
+    complaints: File,
     lines: mpsc::Receiver<String>,
 }
 
@@ -61,6 +62,7 @@ impl Child {
     /// Starts the ignored test `child` of this binary, which does what [`Task`] says.
     pub(crate) fn start(name: &str, dir: &Path, arg: u64) -> Self {
         let binary = std::env::current_exe().expect("a running program has a file");
+        let complaints = tempfile::tempfile().expect("a temporary file can be made");
         let mut process = Command::new(binary)
             .args([
                 "--exact",
@@ -74,7 +76,7 @@ impl Child {
             .env(ARG, arg.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(complaints.try_clone().expect("it is open"))
             .spawn()
             .expect("this test can be started once more");
         let out = process.stdout.take().expect("it was asked for");
@@ -88,7 +90,11 @@ impl Child {
                 }
             }
         });
-        Self { process, lines }
+        Self {
+            process,
+            complaints,
+            lines,
+        }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -100,8 +106,17 @@ impl Child {
         match self.lines.recv_timeout(SILENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("the child hangs"),
+            Err(RecvTimeoutError::Timeout) => panic!("the child hangs: {}", self.complaints()),
         }
+    }
+
+    /// What it wrote to its standard error.
+    fn complaints(&self) -> String {
+        let mut text = String::new();
+        let mut file = &self.complaints;
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.read_to_string(&mut text))
+            .map_or_else(|error| error.to_string(), |_| text)
     }
 
     /// Kills the child as `kill -9` does, and returns what it had still said.
@@ -111,11 +126,29 @@ impl Child {
         self.lines.iter().collect()
     }
 
-    /// Waits for the end; the lines that were said, and whether all went well.
-    pub(crate) fn wait(mut self) -> (Vec<String>, bool) {
-        let lines = std::iter::from_fn(|| self.line()).collect();
+    /// Waits until it has done what it was told to, and returns the lines that it said. `what` it was about stands
+    /// in the panic if it hasn't.
+    pub(crate) fn finish(mut self, what: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            match self.lines.recv_timeout(SILENCE) {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!(
+                        "{what}: the child hangs after {lines:?}: {}",
+                        self.complaints()
+                    )
+                }
+            }
+        }
         let status = self.process.wait().expect("it ends");
-        (lines, status.success())
+        assert!(
+            status.success(),
+            "{what}: failed after {lines:?}: {}",
+            self.complaints()
+        );
+        lines
     }
 }
 

@@ -85,18 +85,23 @@ impl SledStore {
             end: 0,
             poisoned: None,
         };
-        store.find_end();
+        store.find_end()?;
         Ok(store)
     }
 
-    fn find_end(&mut self) {
+    /// Damage isn't lost here: whoever reads or appends meets it. But an end that is only unknown now
+    /// must not be taken for low: numbers would be given out twice.
+    fn find_end(&mut self) -> Result<(), StoreError> {
         self.end = 0;
-        if let Some(newest) = self.newest() {
-            // An error here isn't lost: whoever reads or appends meets it.
-            self.end = self
-                .database(newest)
-                .map_or(newest, |database| database.end());
-        }
+        let Some(newest) = self.newest() else {
+            return Ok(());
+        };
+        self.end = match self.database(newest) {
+            Ok(database) => database.end(),
+            Err(Fault::Damaged(_)) => newest,
+            Err(fault) => return Err(self.error(newest, fault)),
+        };
+        Ok(())
     }
 
     fn newest(&self) -> Option<Seq> {
@@ -373,21 +378,22 @@ impl Store for SledStore {
         if self.chain.units().is_empty() {
             self.reserve.release();
         }
-        self.find_end();
-        Ok(())
+        self.find_end()
     }
 
     fn set_aside(&mut self, unit: Seq, dest: &Path) -> Result<(), StoreError> {
         self.release(unit)?;
         self.chain.move_out(unit, dest)?;
-        self.find_end();
-        Ok(())
+        self.find_end()
     }
 
     fn exclude(&mut self, unit: Seq) {
         self.abandon(unit);
         self.chain.exclude(unit);
-        self.find_end();
+        if self.find_end().is_err() {
+            // The next read or append meets the error.
+            self.end = self.newest().unwrap_or(0);
+        }
     }
 
     fn disk_bytes(&self) -> u64 {
