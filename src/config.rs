@@ -1,6 +1,7 @@
 //! The settings of a channel and their builder.
 
 use crate::codec::{Bincode, Codec};
+use crate::disk::DiskRef;
 use crate::error::{ConfigError, OpenError, SendError};
 use crate::event::{Event, Listener};
 use crate::{DiskBufferedChannel, channel};
@@ -83,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) storage: Storage,
     pub(crate) schema: Option<String>,
     pub(crate) listener: Listener,
+    /// Where the directory is.
+    pub(crate) disk: DiskRef,
     pub(crate) always_encode: bool,
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) faults: crate::store::faulty::Faults,
@@ -107,6 +110,7 @@ impl Settings {
             storage: Storage::default(),
             schema: None,
             listener: Listener::default(),
+            disk: crate::disk::real(),
             always_encode: false,
             #[cfg(any(test, feature = "test-util"))]
             faults: crate::store::faulty::Faults::default(),

@@ -63,6 +63,7 @@ mod codec;
 mod config;
 mod core;
 mod dir;
+mod disk;
 mod error;
 mod event;
 mod feed;

@@ -18,7 +18,7 @@ use crate::stats::OpenReport;
 use crate::store::{ReadError, Store};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Encoded bytes that staging may hold: enough to write in large pieces, little enough to be lost.
@@ -92,7 +92,7 @@ impl Queue {
     /// Locks and opens the directory, finds out where to go on, and begins a new incarnation.
     pub(crate) fn open(settings: &Settings, codec: &str) -> Result<(Self, Recovered), OpenError> {
         check_storage(settings)?;
-        let (directory, unknown_files) = Directory::prepare(&settings.dir)?;
+        let (directory, unknown_files) = Directory::prepare(&settings.disk, &settings.dir)?;
         let lock = DirLock::acquire(&directory)?;
         let schema = SchemaTag::new(codec, settings.schema.as_deref());
         let contents = directory.load(&lock, StoreKind::Sled, &schema)?;
@@ -100,13 +100,13 @@ impl Queue {
         let quarantine = Quarantine::new(&directory);
         let quarantined = quarantine.list()?;
         let quarantined_bytes = quarantine.bytes()?;
-        let whole = fs::tree_bytes(directory.path())?;
+        let whole = fs::tree_bytes(directory.disk(), directory.path())?;
         let mut queue = Self {
             fixed_bytes: whole.saturating_sub(quarantined_bytes + store.disk_bytes()),
             disk_bytes_max: settings.disk_bytes_max,
             disk_free_min: settings
                 .disk_free_min
-                .unwrap_or_else(|| free_min(&settings.dir)),
+                .unwrap_or_else(|| free_min(&directory)),
             base: Checkpoint::default(),
             stored_end: store.end(),
             unclean_end: 0,
@@ -245,8 +245,13 @@ impl Queue {
     /// Bytes of blocks that quota and file system leave.
     pub(crate) fn room(&self) -> u64 {
         let held = self.store.disk_bytes();
-        let free = fs4::available_space(self.directory.path())
-            .map_or(u64::MAX, |free| free.saturating_sub(self.disk_free_min));
+        let free = self
+            .directory
+            .disk()
+            .space(self.directory.path())
+            .map_or(u64::MAX, |space| {
+                space.free.saturating_sub(self.disk_free_min)
+            });
         let by_quota = self.disk_bytes_max.map_or(u64::MAX, |max| {
             max.saturating_sub(self.fixed_bytes + self.quarantined_bytes)
         });
@@ -400,7 +405,7 @@ impl Queue {
 
     /// Moves a damaged unit to the quarantine, or leaves it in place when that is full.
     fn set_aside(&mut self, unit: Seq, damage: Damage) -> Result<Option<Quarantined>, StoreError> {
-        let bytes = fs::tree_bytes(&damage.path)?;
+        let bytes = fs::tree_bytes(self.directory.disk(), &damage.path)?;
         let limit = self.disk_bytes_max.map_or(u64::MAX, |max| max / 4);
         if !self.quarantine.fits(bytes, limit)? {
             self.store.exclude(unit);
@@ -465,8 +470,9 @@ impl Queue {
     }
 }
 
-fn free_min(dir: &Path) -> u64 {
-    fs4::total_space(dir).map_or(0, |total| FREE_BYTES.min(total / 20))
+fn free_min(directory: &Directory) -> u64 {
+    let space = directory.disk().space(directory.path());
+    space.map_or(0, |space| FREE_BYTES.min(space.total / 20))
 }
 
 #[cfg(feature = "sled")]

@@ -23,11 +23,11 @@
 
 use super::bytes::{Fields, Unreadable, seal, unseal};
 use super::{ChannelId, Directory, FORMAT_VERSION, fs};
+use crate::disk::{DiskFile, How};
 use crate::error::{OpenError, StoreError};
 use crate::ledger::{Counters, Ledger};
 use crate::seq::{Seq, SeqSet};
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -65,7 +65,7 @@ pub(crate) enum Persist {
 /// The open `checkpoint` file.
 #[derive(Debug)]
 pub(crate) struct CheckpointFile {
-    file: File,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
     /// The slot that the next write takes.
     slot: usize,
@@ -87,6 +87,7 @@ impl CheckpointFile {
         let mut bytes = encode(first, 1);
         bytes.resize(2 * SLOT_LEN, 0);
         fs::replace(
+            directory.disk(),
             &directory.checkpoint(),
             &directory.checkpoint_temporary(),
             &bytes,
@@ -98,7 +99,7 @@ impl CheckpointFile {
     pub(super) fn open(
         directory: &Directory,
     ) -> Result<Option<(Self, Option<Checkpoint>)>, OpenError> {
-        let Some(bytes) = fs::read(&directory.checkpoint())? else {
+        let Some(bytes) = fs::read(directory.disk(), &directory.checkpoint())? else {
             return Ok(None);
         };
         let newest = newest(directory, &bytes)?;
@@ -109,9 +110,9 @@ impl CheckpointFile {
 
     fn open_at(directory: &Directory, slot: usize, generation: u64) -> Result<Self, StoreError> {
         let path = directory.checkpoint();
-        let file = fs::private_file()
-            .write(true)
-            .open(&path)
+        let file = directory
+            .disk()
+            .open(&path, How::Write)
             .map_err(|error| StoreError::io("open", &path, error))?;
         Ok(Self {
             file,
@@ -128,7 +129,7 @@ impl CheckpointFile {
         }
         let written = self
             .put(len as u64, &vec![0; 2 * SLOT_LEN - len])
-            .and_then(|()| self.file.sync_all())
+            .and_then(|()| self.file.sync())
             .map_err(|error| StoreError::io("write", &self.path, error));
         match written {
             Err(error) if !error.is_full() => Err(error),
@@ -150,7 +151,7 @@ impl CheckpointFile {
         )
         .and_then(|()| match persist {
             Persist::Os => Ok(()),
-            Persist::Device => self.file.sync_data(),
+            Persist::Device => self.file.sync(),
         })
         .map_err(|error| StoreError::io("write", &self.path, error))?;
         self.generation = generation;
@@ -159,14 +160,13 @@ impl CheckpointFile {
     }
 
     fn put(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(offset))?;
-        self.file.write_all(bytes)
+        self.file.write_at(&mut [IoSlice::new(bytes)], offset)
     }
 }
 
 /// Whether a file of ours is there; looks, and changes nothing.
 pub(super) fn is_present(directory: &Directory) -> Result<bool, OpenError> {
-    let Some(bytes) = fs::read(&directory.checkpoint())? else {
+    let Some(bytes) = fs::read(directory.disk(), &directory.checkpoint())? else {
         return Ok(false);
     };
     newest(directory, &bytes)?;

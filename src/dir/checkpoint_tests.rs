@@ -4,7 +4,7 @@ use std::fs as std_fs;
 
 fn directory() -> (tempfile::TempDir, Directory) {
     let root = tempfile::tempdir().unwrap();
-    let (directory, _) = Directory::prepare(root.path()).unwrap();
+    let (directory, _) = Directory::prepare(&crate::disk::real(), root.path()).unwrap();
     (root, directory)
 }
 

@@ -1,134 +1,126 @@
-//! The few things that the standard library leaves to its users: private files, durable names, sizes of trees.
+//! The few things that a disk leaves to its users: durable names, whole files, sizes of trees.
 
+use crate::disk::{Disk, Entry, How, Kind, found};
 use crate::error::StoreError;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, IoSlice};
+use std::path::Path;
 
 /// More than any file that is read as a whole: a foreign file of the same name must not fill the memory.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
-/// Options for a file that only its owner can read.
-pub(crate) fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
 /// Creates `path` and whatever is missing above it, and makes each new name durable. What exists is left as it is.
-pub(crate) fn create_dir(path: &Path) -> Result<(), StoreError> {
-    let missing: Vec<&Path> = path
+pub(crate) fn create_dir(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    let mut missing = Vec::new();
+    for dir in path
         .ancestors()
-        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir())
-        .collect();
+        .take_while(|dir| !dir.as_os_str().is_empty())
+    {
+        if leads_to_dir(disk, dir)? {
+            break;
+        }
+        missing.push(dir);
+    }
     for dir in missing.into_iter().rev() {
-        let mut builder = DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        match builder.create(dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        match disk.create_dir(dir) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && leads_to_dir(disk, dir)? => {}
             outcome => outcome.map_err(|error| StoreError::io("create", dir, error))?,
         }
-        sync_dir(parent(dir))?;
+        sync_dir(disk, parent(dir))?;
     }
     Ok(())
 }
 
+/// Whether there is a directory, or a link to one: people put spools behind links.
+fn leads_to_dir(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
+    let entry = disk
+        .entry(path)
+        .map_err(|error| StoreError::io("look at", path, error))?;
+    Ok(match entry.map(|entry| entry.kind) {
+        Some(Kind::Dir) => true,
+        Some(Kind::Other) => path.is_dir(),
+        _ => false,
+    })
+}
+
 /// Puts the names in a directory on the device: a file whose name isn't there is gone after a power cut.
-pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    // Elsewhere a directory can't be opened as a file, and its names need no sync.
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    match File::open(path).and_then(|dir| dir.sync_all()) {
-        // Some network file systems have no such operation: their names are as durable as they get.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(())
-        }
-        outcome => outcome.map_err(|error| StoreError::io("sync", path, error)),
-    }
+pub(crate) fn sync_dir(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    disk.sync_dir(path)
+        .map_err(|error| StoreError::io("sync", path, error))
 }
 
 /// Puts a file of `bytes` at `path`. A crash at any point leaves the old file or the new one: the bytes are on
 /// the device before the name is theirs, and the name is on the device when this returns.
-pub(crate) fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let mut file = private_file()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(temporary)
+pub(crate) fn replace(
+    disk: &dyn Disk,
+    path: &Path,
+    temporary: &Path,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    let mut file = disk
+        .open(temporary, How::Create)
         .map_err(|error| StoreError::io("create", temporary, error))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
+    file.write_at(&mut [IoSlice::new(bytes)], 0)
+        .and_then(|()| file.sync())
         .map_err(|error| StoreError::io("write", temporary, error))?;
     drop(file);
-    fs::rename(temporary, path).map_err(|error| StoreError::io("rename", temporary, error))?;
-    sync_dir(parent(path))
+    disk.rename(temporary, path)
+        .map_err(|error| StoreError::io("rename", temporary, error))?;
+    sync_dir(disk, parent(path))
 }
 
 /// The entries of a directory, by name; none when it doesn't exist.
-pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let listed = fs::read_dir(path).and_then(|dir| {
-        dir.map(|entry| Ok(entry?.path()))
-            .collect::<io::Result<Vec<_>>>()
-    });
-    let mut paths = found(listed)
-        .map_err(|error| StoreError::io("list", path, error))?
-        .unwrap_or_default();
-    paths.sort();
-    Ok(paths)
+pub(crate) fn entries(disk: &dyn Disk, path: &Path) -> Result<Vec<Entry>, StoreError> {
+    found(disk.entries(path))
+        .map(Option::unwrap_or_default)
+        .map_err(|error| StoreError::io("list", path, error))
 }
 
 /// The bytes of a regular file, at most [`READ_BYTES_MAX`] of them; `None` when there is no such file.
-pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     let failed = |error| StoreError::io("read", path, error);
     // Opening a pipe would wait for its other end.
-    match found(fs::symlink_metadata(path)).map_err(failed)? {
-        Some(metadata) if metadata.is_file() => {}
+    let len = match disk.entry(path).map_err(failed)? {
+        Some(entry) if entry.kind == Kind::File => entry.len.min(READ_BYTES_MAX),
         _ => return Ok(None),
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(READ_BYTES_MAX).read_to_end(&mut bytes));
-    Ok(found(read).map_err(failed)?.map(|_| bytes))
+    };
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let read = disk
+        .open(path, How::Read)
+        .and_then(|mut file| file.read_at(&mut bytes, 0));
+    Ok(found(read).map_err(failed)?.map(|count| {
+        bytes.truncate(count);
+        bytes
+    }))
 }
 
 /// True when something has that name, a broken symbolic link included.
-pub(crate) fn exists(path: &Path) -> Result<bool, StoreError> {
-    found(fs::symlink_metadata(path))
-        .map(|metadata| metadata.is_some())
+pub(crate) fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
+    disk.entry(path)
+        .map(|entry| entry.is_some())
         .map_err(|error| StoreError::io("look at", path, error))
 }
 
 /// The bytes of all files at and below `path`. Symbolic links are not followed, and what vanishes meanwhile
 /// counts for nothing.
-pub(crate) fn tree_bytes(path: &Path) -> Result<u64, StoreError> {
-    let metadata = found(fs::symlink_metadata(path))
+pub(crate) fn tree_bytes(disk: &dyn Disk, path: &Path) -> Result<u64, StoreError> {
+    let entry = disk
+        .entry(path)
         .map_err(|error| StoreError::io("look at", path, error))?;
-    match metadata {
-        Some(metadata) if metadata.is_dir() => entries(path)?
+    entry.map_or(Ok(0), |entry| bytes_at(disk, &entry))
+}
+
+fn bytes_at(disk: &dyn Disk, entry: &Entry) -> Result<u64, StoreError> {
+    match entry.kind {
+        Kind::File => Ok(entry.len),
+        Kind::Other => Ok(0),
+        Kind::Dir => entries(disk, &entry.path)?
             .iter()
-            .try_fold(0, |sum, entry| Ok(sum + tree_bytes(entry)?)),
-        Some(metadata) if metadata.is_file() => Ok(metadata.len()),
-        _ => Ok(0),
+            .try_fold(0, |sum, entry| Ok(sum + bytes_at(disk, entry)?)),
     }
 }
 
-/// Tells "it isn't there" from other errors.
-pub(crate) fn found<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
-    match outcome {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -138,20 +130,22 @@ fn parent(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::RealDisk;
+    use std::fs;
 
     #[test]
     fn missing_parents_are_created_and_private() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("var").join("spool");
-        create_dir(&deep).unwrap();
-        create_dir(&deep).unwrap();
+        create_dir(&RealDisk, &deep).unwrap();
+        create_dir(&RealDisk, &deep).unwrap();
         assert!(deep.is_dir());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode(&deep), 0o700);
-            replace(&deep.join("file"), &deep.join("file.new"), b"x").unwrap();
+            replace(&RealDisk, &deep.join("file"), &deep.join("file.new"), b"x").unwrap();
             assert_eq!(mode(&deep.join("file")), 0o600);
         }
     }
@@ -161,8 +155,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, b"x").unwrap();
-        assert!(create_dir(&file).is_err());
-        assert!(create_dir(&file.join("below")).is_err());
+        assert!(create_dir(&RealDisk, &file).is_err());
+        assert!(create_dir(&RealDisk, &file.join("below")).is_err());
     }
 
     #[cfg(unix)]
@@ -178,7 +172,10 @@ mod tests {
         fs::write(inside.join("deeper").join("small"), b"45").unwrap();
         std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
         std::os::unix::fs::symlink(outside.join("large"), inside.join("file")).unwrap();
-        assert_eq!(tree_bytes(&inside).unwrap(), 5);
-        assert_eq!(tree_bytes(&root.path().join("absent")).unwrap(), 0);
+        assert_eq!(tree_bytes(&RealDisk, &inside).unwrap(), 5);
+        assert_eq!(
+            tree_bytes(&RealDisk, &root.path().join("absent")).unwrap(),
+            0
+        );
     }
 }

@@ -6,7 +6,7 @@
 //! offset size
 //!      0    8  magic "OVSPCHAN"
 //!      8    2  format version (1)
-//!     10    1  store kind (1: sled)
+//!     10    1  store kind (1: sled, 2: log)
 //!     11    1  1 when there is a schema tag, otherwise 0
 //!     12    8  creation, milliseconds since the Unix epoch
 //!     20   16  channel id, random
@@ -26,6 +26,7 @@ pub(super) const MAGIC: [u8; 8] = *b"OVSPCHAN";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreKind {
     Sled = 1,
+    Log = 2,
 }
 
 /// What stands in the `channel` file.
@@ -78,6 +79,7 @@ impl Identity {
         let mut fields = unseal(bytes, MAGIC, FORMAT_VERSION)?;
         let store = match fields.u8() {
             Some(1) => StoreKind::Sled,
+            Some(2) => StoreKind::Log,
             // A store that this version doesn't have makes it a newer format.
             _ => return Err(Unreadable::Version(FORMAT_VERSION.into())),
         };
@@ -123,6 +125,7 @@ impl Identity {
 
     pub(super) fn write(&self, directory: &Directory) -> Result<(), StoreError> {
         fs::replace(
+            directory.disk(),
             &directory.channel(),
             &directory.channel_temporary(),
             &self.encode(),
@@ -159,7 +162,7 @@ pub(super) fn find(directory: &Directory) -> Result<Option<(Identity, bool)>, Op
 }
 
 fn read(directory: &Directory, path: &std::path::Path) -> Result<Option<Identity>, OpenError> {
-    match fs::read(path)?.map(|bytes| Identity::decode(&bytes)) {
+    match fs::read(directory.disk(), path)?.map(|bytes| Identity::decode(&bytes)) {
         Some(Ok(identity)) => Ok(Some(identity)),
         Some(Err(Unreadable::Version(found))) => Err(directory.wrong_format(Some(found))),
         Some(Err(Unreadable::Damaged)) | None => Ok(None),

@@ -1,15 +1,15 @@
 //! One owner per directory.
 
-use super::{Directory, clock, fs};
+use super::{Directory, clock};
+use crate::disk::{DiskFile, How};
 use crate::error::{OpenError, StoreError};
-use std::fs::{File, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 
 /// The operating system's lock on a directory, held as long as this value lives and no longer than its process.
 #[derive(Debug)]
 pub(crate) struct DirLock {
-    file: File,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
 }
 
@@ -18,33 +18,28 @@ impl DirLock {
     /// processes hold locks on two files of the same name.
     pub(crate) fn acquire(directory: &Directory) -> Result<Self, OpenError> {
         let path = directory.lock();
-        let mut file = fs::private_file()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
+        let mut file = directory
+            .disk()
+            .open(&path, How::OpenOrCreate)
             .map_err(|error| StoreError::io("open", &path, error))?;
         match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let pid = owner(&mut file);
+            Ok(true) => {}
+            Ok(false) => {
+                let pid = owner(file.as_mut());
                 return Err(OpenError::Locked {
                     path: directory.path().to_owned(),
                     pid,
                 });
             }
-            Err(TryLockError::Error(error)) => {
-                return Err(StoreError::io("lock", &path, error).into());
-            }
+            Err(error) => return Err(StoreError::io("lock", &path, error).into()),
         }
         // The text only informs: a disk without room for it must not keep anybody from draining.
-        let _ = sign(&mut file);
+        let _ = sign(file.as_mut());
         Ok(Self { file, path })
     }
 
     /// Gives the lock back; dropping the value does the same, without saying whether it worked.
-    pub(crate) fn release(self) -> Result<(), StoreError> {
+    pub(crate) fn release(mut self) -> Result<(), StoreError> {
         self.file
             .unlock()
             .map_err(|error| StoreError::io("unlock", &self.path, error))
@@ -52,17 +47,17 @@ impl DirLock {
 }
 
 /// Overwrites before it truncates, so that a text that is there already gives its space to the new one.
-fn sign(file: &mut File) -> io::Result<()> {
+fn sign(file: &mut dyn DiskFile) -> io::Result<()> {
     let text = format!("{}\n{}\n", std::process::id(), clock::utc(clock::now_ms()));
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(text.as_bytes())?;
+    file.write_at(&mut [IoSlice::new(text.as_bytes())], 0)?;
     file.set_len(text.len() as u64)
 }
 
 /// The owner's process id, unless it has the lock and has not signed yet.
-fn owner(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(256).read_to_string(&mut text).ok()?;
+fn owner(file: &mut dyn DiskFile) -> Option<u32> {
+    let mut bytes = [0; 256];
+    let len = file.read_at(&mut bytes, 0).ok()?;
+    let text = std::str::from_utf8(bytes.get(..len)?).ok()?;
     let (pid, _since) = text.strip_suffix('\n')?.split_once('\n')?;
     pid.parse().ok()
 }
@@ -70,10 +65,11 @@ fn owner(file: &mut File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     fn directory() -> (tempfile::TempDir, Directory) {
         let root = tempfile::tempdir().unwrap();
-        let (directory, _) = Directory::prepare(root.path()).unwrap();
+        let (directory, _) = Directory::prepare(&crate::disk::real(), root.path()).unwrap();
         (root, directory)
     }
 

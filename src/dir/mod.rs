@@ -25,10 +25,12 @@ pub(crate) use self::lock::DirLock;
 pub(crate) use self::quarantine::Quarantine;
 pub use self::quarantine::Quarantined;
 
+use crate::disk::{Disk, DiskRef};
 use crate::error::{OpenError, SchemaTag, StoreError};
 use crate::seq::Seq;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The format of everything in the directory; a change of any part of it changes this.
 pub(crate) const FORMAT_VERSION: u16 = 1;
@@ -51,6 +53,7 @@ const LOST_AND_FOUND: &str = "lost+found";
 /// The directory of one channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory {
+    disk: DiskRef,
     path: PathBuf,
 }
 
@@ -81,12 +84,14 @@ impl Directory {
     /// Creates the directory, or makes sure that it is a channel's or empty. Returns the entries that aren't ours.
     ///
     /// Writes nothing into a directory that exists: it may be somebody else's, or of a newer format.
-    pub(crate) fn prepare(path: &Path) -> Result<(Self, Vec<PathBuf>), OpenError> {
-        fs::create_dir(path)?;
+    pub(crate) fn prepare(disk: &DiskRef, path: &Path) -> Result<(Self, Vec<PathBuf>), OpenError> {
+        fs::create_dir(disk.as_ref(), path)?;
         let directory = Self {
+            disk: Arc::clone(disk),
             path: path.to_owned(),
         };
-        let mut unknown = fs::entries(path)?;
+        let entries = fs::entries(disk.as_ref(), path)?;
+        let mut unknown: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path).collect();
         unknown.retain(|entry| !entry.file_name().is_some_and(is_known));
         let ours = identity::find(&directory)?.is_some() | checkpoint::is_present(&directory)?;
         // A name of ours proves nothing beside foreign files: other programs have a `LOCK`, too.
@@ -114,8 +119,8 @@ impl Directory {
         let opened = CheckpointFile::open(self)?;
         let fresh = found.is_none()
             && opened.is_none()
-            && !fs::exists(&self.channel())?
-            && !fs::exists(&self.store())?;
+            && !fs::exists(self.disk(), &self.channel())?
+            && !fs::exists(self.disk(), &self.store())?;
         let origin = match &found {
             _ if fresh => Origin::Created,
             Some((_, true)) if adopts => Origin::Adopted,
@@ -161,6 +166,10 @@ impl Directory {
         })
     }
 
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -196,16 +205,17 @@ impl Directory {
 
     /// The copies of the identity in the store's units, the newest unit's first.
     fn identity_copies(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let mut units = fs::entries(&self.store())?;
+        let mut units = fs::entries(self.disk(), &self.store())?;
         units.retain(|unit| {
-            unit.file_name()
+            unit.path
+                .file_name()
                 .and_then(OsStr::to_str)
                 .is_some_and(is_unit)
         });
         Ok(units
             .into_iter()
             .rev()
-            .map(|unit| unit.join(UNIT_IDENTITY))
+            .map(|unit| unit.path.join(UNIT_IDENTITY))
             .collect())
     }
 

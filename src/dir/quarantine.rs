@@ -1,10 +1,12 @@
 //! Damaged units, kept for whoever wants to look at them.
 
 use super::{Directory, clock, fs};
+use crate::disk::{Disk, DiskRef};
 use crate::error::StoreError;
 use crate::seq::Seq;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A part of the backlog that was set aside because it was damaged.
 ///
@@ -49,12 +51,14 @@ const REASON: &str = "reason: ";
 /// The `quarantine/` directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Quarantine {
+    disk: DiskRef,
     dir: PathBuf,
 }
 
 impl Quarantine {
     pub(crate) fn new(directory: &Directory) -> Self {
         Self {
+            disk: Arc::clone(&directory.disk),
             dir: directory.quarantine(),
         }
     }
@@ -69,17 +73,19 @@ impl Quarantine {
         lost: &Range<Seq>,
         reason: &str,
     ) -> Result<PathBuf, StoreError> {
-        fs::create_dir(&self.dir)?;
+        let disk = self.disk.as_ref();
+        fs::create_dir(disk, &self.dir)?;
         let mut number = 0;
         let dest = loop {
             let dest = self.dir.join(super::quarantined(unit, number));
-            if !fs::exists(&dest)? && !fs::exists(&super::description(&dest))? {
+            if !fs::exists(disk, &dest)? && !fs::exists(disk, &super::description(&dest))? {
                 break dest;
             }
             number += 1;
         };
         let text = describe(lost, reason);
         fs::replace(
+            disk,
             &super::description(&dest),
             &super::temporary(&dest),
             text.as_bytes(),
@@ -89,17 +95,17 @@ impl Quarantine {
 
     /// Everything that was set aside and is still there, oldest unit first.
     pub(crate) fn list(&self) -> Result<Vec<Quarantined>, StoreError> {
-        let entries = fs::entries(&self.dir)?;
+        let entries = fs::entries(self.disk.as_ref(), &self.dir)?;
         entries
             .into_iter()
-            .filter(|path| super::is_quarantined(path))
-            .map(look_at)
+            .filter(|entry| super::is_quarantined(&entry.path))
+            .map(|entry| look_at(self.disk.as_ref(), entry.path))
             .collect()
     }
 
     /// What the directory occupies, in bytes.
     pub(crate) fn bytes(&self) -> Result<u64, StoreError> {
-        fs::tree_bytes(&self.dir)
+        fs::tree_bytes(self.disk.as_ref(), &self.dir)
     }
 
     /// Whether `bytes` more stay within `limit`.
@@ -108,10 +114,10 @@ impl Quarantine {
     }
 }
 
-fn look_at(path: PathBuf) -> Result<Quarantined, StoreError> {
-    let text = fs::read(&super::description(&path))?.unwrap_or_default();
+fn look_at(disk: &dyn Disk, path: PathBuf) -> Result<Quarantined, StoreError> {
+    let text = fs::read(disk, &super::description(&path))?.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let bytes = fs::tree_bytes(&path)?;
+    let bytes = fs::tree_bytes(disk, &path)?;
     let reason = text
         .lines()
         .find_map(|line| line.strip_prefix(REASON))
@@ -157,12 +163,13 @@ fn describe(missing: &Range<Seq>, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::real;
     use std::fs as std_fs;
     use std::path::Path;
 
     fn quarantine() -> (tempfile::TempDir, Quarantine) {
         let root = tempfile::tempdir().unwrap();
-        let (directory, _) = Directory::prepare(root.path()).unwrap();
+        let (directory, _) = Directory::prepare(&real(), root.path()).unwrap();
         (root, Quarantine::new(&directory))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs as std_fs;
 
 fn open(path: &Path, schema: Option<&str>) -> Result<Contents, OpenError> {
-    let (directory, _) = Directory::prepare(path)?;
+    let (directory, _) = Directory::prepare(&crate::disk::real(), path)?;
     let lock = DirLock::acquire(&directory)?;
     directory.load(&lock, StoreKind::Sled, &SchemaTag::new("bincode2", schema))
 }
@@ -12,11 +12,11 @@ fn open(path: &Path, schema: Option<&str>) -> Result<Contents, OpenError> {
 /// Every file below `path` with its bytes.
 fn image(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for entry in fs::entries(path).unwrap() {
-        if entry.is_dir() {
-            files.extend(image(&entry));
+    for entry in fs::entries(&crate::disk::RealDisk, path).unwrap() {
+        if entry.path.is_dir() {
+            files.extend(image(&entry.path));
         } else {
-            files.insert(entry.clone(), std_fs::read(&entry).unwrap());
+            files.insert(entry.path.clone(), std_fs::read(&entry.path).unwrap());
         }
     }
     files
@@ -74,7 +74,7 @@ fn unknown_files_in_a_channel_are_listed_and_left_alone() {
     open(root.path(), None).unwrap();
     std_fs::write(root.path().join("notes"), b"mine").unwrap();
     std_fs::write(root.path().join("channel.new"), b"left by a crash").unwrap();
-    let (_, unknown) = Directory::prepare(root.path()).unwrap();
+    let (_, unknown) = Directory::prepare(&crate::disk::real(), root.path()).unwrap();
     assert_eq!(unknown, [root.path().join("notes")]);
     open(root.path(), None).unwrap();
     assert_eq!(std_fs::read(root.path().join("notes")).unwrap(), b"mine");
@@ -126,7 +126,7 @@ fn another_codec_or_another_tag_is_refused() {
         open(root.path(), Some("log/v2")),
         Err(OpenError::Schema { .. })
     ));
-    let (directory, _) = Directory::prepare(root.path()).unwrap();
+    let (directory, _) = Directory::prepare(&crate::disk::real(), root.path()).unwrap();
     let lock = DirLock::acquire(&directory).unwrap();
     let json = SchemaTag::new("json", Some("log/v1"));
     match directory.load(&lock, StoreKind::Sled, &json) {
