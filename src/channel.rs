@@ -21,7 +21,7 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Which ends of the channel a handle keeps open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +272,7 @@ macro_rules! life {
             pub fn drain(&self, timeout: Duration) -> Result<HaltReport, HaltError<T>> {
                 let shared = &self.handle.shared;
                 shared.close();
-                let deadline = Instant::now() + timeout;
+                let deadline = sync::now() + timeout;
                 let mut ticket = Ticket::default();
                 if !Listener::is_running_here() {
                     block_until(Some(deadline), |waker| {
@@ -295,7 +295,7 @@ macro_rules! life {
             pub async fn drain_async(&self, timeout: Duration) -> Result<HaltReport, HaltError<T>> {
                 let shared = &self.handle.shared;
                 shared.close();
-                let deadline = Instant::now() + timeout;
+                let deadline = sync::now() + timeout;
                 LifeWait::new(shared, |ticket, waker| {
                     shared.poll_drained(deadline, ticket, waker)
                 })

@@ -40,7 +40,7 @@ impl<T> Shared<T> {
         self.enter(|state, wakes| {
             if state.phase == Phase::Open {
                 state.phase = Phase::Halting;
-                state.halting_since = Some(Instant::now());
+                state.halting_since = Some(sync::now());
                 state.wake_everybody(wakes);
             }
             state.collecting += 1;
@@ -79,7 +79,7 @@ impl<T> Shared<T> {
     pub(crate) fn wait_halted(self: &Arc<Self>) {
         let mut ticket = Ticket::default();
         loop {
-            let deadline = Instant::now() + HUNG_AFTER;
+            let deadline = sync::now() + HUNG_AFTER;
             let halted = block_until(Some(deadline), |waker| self.poll_halted(&mut ticket, waker));
             if halted.is_some() {
                 break;
@@ -167,7 +167,7 @@ impl<T> Shared<T> {
             let over = (state.is_drained() && state.loans.is_empty())
                 || state.phase != Phase::Open
                 || state.receivers == 0
-                || Instant::now() >= deadline;
+                || sync::now() >= deadline;
             if over {
                 state.life_waiters.leave(ticket, wakes);
                 return Poll::Ready(());

@@ -6,13 +6,14 @@ use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::sender::both_ends;
 use crate::stats::Stats;
 use crate::stream::RecvStream;
+use crate::sync;
 use crate::wait::{Ticket, block_until};
 use std::fmt;
 use std::future::poll_fn;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The receiving end of a channel. Clones share the items: each item goes to one of them.
 ///
@@ -116,7 +117,7 @@ impl<T> Receiver<T> {
     /// [`RecvTimeoutError::Timeout`] when nothing came in time.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         let mut receiving = self.receiving();
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = sync::now().checked_add(timeout);
         match block_until(deadline, |waker| receiving.poll(Some(waker))) {
             Some(result) => Ok(result?),
             None => Err(RecvTimeoutError::Timeout),

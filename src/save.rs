@@ -77,7 +77,7 @@ impl<T> Unsaved<T> {
 impl<T> Work<'_, T> {
     /// Saves everything, closes the store, releases the directory.
     pub(crate) fn save(mut self) {
-        let began = Instant::now();
+        let began = sync::now();
         let deadline = began + GIVE_UP_AFTER;
         let mut unsaved = Unsaved {
             items: Vec::new(),
@@ -255,7 +255,7 @@ impl<T> Work<'_, T> {
     ) -> Result<R, StoreError> {
         loop {
             match work(self) {
-                Err(error) if !error.is_final() && Instant::now() < deadline => {
+                Err(error) if !error.is_final() && sync::now() < deadline => {
                     sync::park_timeout(RETRY_EVERY);
                 }
                 outcome => return outcome,

@@ -6,6 +6,7 @@ use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::feed::Feeder;
 use crate::sink::SendSink;
 use crate::stats::Stats;
+use crate::sync;
 use crate::wait::block_until;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -118,7 +119,7 @@ impl<T> Sender<T> {
     /// [`SendTimeoutError::Timeout`] gives the item back.
     pub fn send_timeout(&self, item: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
         let mut sending = Sending::new(self.shared(), item)?;
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = sync::now().checked_add(timeout);
         if let Some(result) = sending.block(deadline) {
             return Ok(result?);
         }

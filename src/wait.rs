@@ -155,7 +155,7 @@ impl Wake for Unpark {
 
 /// A waker that unparks the current thread.
 pub(crate) fn thread_waker() -> Waker {
-    thread_local! {
+    sync::thread_local! {
         static WAKER: Waker = Arc::new(Unpark(sync::current())).into();
     }
     WAKER
@@ -175,7 +175,7 @@ pub(crate) fn block_until<R>(
         }
         match deadline {
             None => sync::park(),
-            Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+            Some(deadline) => match deadline.checked_duration_since(sync::now()) {
                 Some(left) if !left.is_zero() => sync::park_timeout(left),
                 _ => return None,
             },

@@ -125,7 +125,7 @@ impl Retry {
 
     fn later(&mut self) {
         self.delay = (self.delay * 2).clamp(RETRY_FIRST, RETRY_LAST);
-        self.at = Some(Instant::now() + self.delay);
+        self.at = Some(sync::now() + self.delay);
     }
 
     fn reset(&mut self) {
@@ -181,7 +181,7 @@ impl<'a, T> Work<'a, T> {
 
     /// Looks at the state. What comes earlier here goes first.
     fn next_step(&mut self) -> Step {
-        let now = Instant::now();
+        let now = sync::now();
         let waker = thread_waker();
         let (writing, reading) = (self.writing.is_due(now), self.reading.is_due(now));
         let retries = [
@@ -557,7 +557,7 @@ impl<T> State<T> {
         }
         let waits = self
             .adapters_deadline()
-            .is_some_and(|deadline| deadline > Instant::now());
+            .is_some_and(|deadline| deadline > sync::now());
         let quiet = !self.refilling && self.placing == 0 && self.collecting == 0 && !waits;
         if quiet {
             self.is_saving = true;
@@ -609,7 +609,7 @@ fn park(until: Option<Instant>) {
     match until {
         None => sync::park(),
         Some(until) => {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(sync::now());
             if !left.is_zero() {
                 sync::park_timeout(left);
             }
