@@ -71,6 +71,9 @@ mod front;
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(test)]
+#[cfg(shuttle)]
+mod handover;
 mod ledger;
 #[cfg_attr(
     not(any(feature = "crossbeam", feature = "tokio")),

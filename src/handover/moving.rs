@@ -1,0 +1,86 @@
+//! Items on their way.
+
+use super::{
+    assert_complete, assert_conserved, assert_in_order, explore, explore_in, receive_all,
+    send_batch, send_each,
+};
+use crate::{Durability, RecvError};
+use shuttle::thread;
+
+#[test]
+fn one_producer_and_one_consumer_keep_order() {
+    explore("one producer, one consumer", |spool| {
+        let (tx, rx, control) = spool.split();
+        let watching = control.clone();
+        let watcher = thread::spawn(move || {
+            for _ in 0..3 {
+                assert_conserved(&watching.stats());
+            }
+        });
+        let (producer, consumer) = (send_each(tx, 0..7), receive_all(rx));
+        assert_eq!(producer.join().unwrap(), 7);
+        let (received, end) = consumer.join().unwrap();
+        assert_eq!(received, (0..7).collect::<Vec<_>>());
+        assert_eq!(end, RecvError::Closed);
+        watcher.join().unwrap();
+        assert_conserved(&control.stats());
+        control.halt().unwrap();
+        assert!(spool.left().is_empty());
+    });
+}
+
+#[test]
+fn two_producers_and_two_consumers_share_without_loss() {
+    explore("two producers, two consumers", |spool| {
+        let (tx, rx, control) = spool.split();
+        let consumers = [receive_all(rx.clone()), receive_all(rx)];
+        let producers = [send_each(tx.clone(), 0..4), send_each(tx, 10..14)];
+        let mut all = Vec::new();
+        for consumer in consumers {
+            let (received, end) = consumer.join().unwrap();
+            assert_eq!(end, RecvError::Closed);
+            assert_in_order(&received, &(0..4));
+            assert_in_order(&received, &(10..14));
+            all.extend(received);
+        }
+        assert_eq!(producers.map(|producer| producer.join().unwrap()), [4, 14]);
+        assert_complete(all, [0..4, 10..14]);
+        assert_conserved(&control.stats());
+    });
+}
+
+#[test]
+fn a_batch_with_a_slow_consumer_keeps_order() {
+    explore("send_all, slow consumer", |spool| {
+        let (tx, rx, control) = spool.split();
+        let (batch, single) = (send_batch(tx.clone(), 0..6), send_each(tx, 10..12));
+        let consumer = thread::spawn(move || {
+            let mut received = Vec::new();
+            while rx.recv_many(&mut received, 2).is_ok() {
+                thread::yield_now();
+            }
+            received
+        });
+        assert_eq!((batch.join().unwrap(), single.join().unwrap()), (6, 12));
+        let received = consumer.join().unwrap();
+        assert_in_order(&received, &(0..6));
+        assert_in_order(&received, &(10..12));
+        assert_complete(received, [0..6, 10..12]);
+        assert_conserved(&control.stats());
+    });
+}
+
+#[test]
+fn senders_that_met_a_full_disk_go_on_when_items_are_taken() {
+    explore_in("full disk", &[Durability::Spill], |spool| {
+        let (tx, rx, control) = spool.split_on_a_full_disk();
+        let (batch, single) = (send_batch(tx.clone(), 0..3), send_each(tx, 10..13));
+        let (received, end) = receive_all(rx).join().unwrap();
+        assert_eq!(end, RecvError::Closed);
+        assert_eq!((batch.join().unwrap(), single.join().unwrap()), (3, 13));
+        assert_in_order(&received, &(0..3));
+        assert_in_order(&received, &(10..13));
+        assert_complete(received, [0..3, 10..13]);
+        assert_conserved(&control.stats());
+    });
+}
