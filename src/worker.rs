@@ -15,6 +15,7 @@ use crate::state::{Figures, Halted, Phase, State, Worker, now_ms};
 use crate::stats::ErrorReport;
 use crate::sync;
 use crate::wait::thread_waker;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -489,7 +490,11 @@ impl<'a, T> Work<'a, T> {
         let Self { shared, queue, .. } = self;
         // A crash doesn't report what the store says while it goes down.
         let _ = queue.abandon();
+        let dir = &shared.settings.dir;
+        let cut_short = StoreError::io("finish writing to", dir, ErrorKind::Interrupted.into());
         shared.enter(|state, wakes| {
+            // Whoever waits for its item's durability learns from it that none will come.
+            state.fault.get_or_insert(cut_short);
             state.phase = Phase::Halted;
             state.worker = Worker::Gone;
             let (report, fault) = (HaltReport::default(), Some(HaltFault::Crashed));

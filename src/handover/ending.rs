@@ -1,6 +1,9 @@
 //! Channels that end while items move.
 
-use super::{assert_conserved, explore, poll_once, receive_all, send_each};
+use super::{
+    assert_conserved, assert_in_order, explore, explore_in, poll_once, receive_all, send_each,
+};
+use crate::Durability;
 use shuttle::thread;
 use std::pin::pin;
 use std::time::Duration;
@@ -58,5 +61,19 @@ fn a_halt_that_nobody_awaits_goes_on() {
         drop(control);
         all.extend(spool.left());
         assert_eq!(all, (0..accepted).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_crash_leaves_no_sender_waiting_for_durability() {
+    explore_in("crash", &[Durability::Process], |spool| {
+        let (tx, rx, control) = spool.split();
+        let producer = send_each(tx, 0..3);
+        control.crash();
+        let accepted = producer.join().unwrap();
+        drop((rx, control));
+        let left = spool.left();
+        assert_in_order(&left, &(0..3));
+        assert!(left.len() >= accepted as usize, "{left:?}");
     });
 }

@@ -84,3 +84,24 @@ fn senders_that_met_a_full_disk_go_on_when_items_are_taken() {
         assert_conserved(&control.stats());
     });
 }
+
+#[test]
+fn a_sync_covers_what_was_accepted_before_it() {
+    explore("sync while spilling, then a crash", |spool| {
+        let (tx, rx, control) = spool.split();
+        let consumer = receive_all(rx);
+        (0..3).for_each(|item| tx.send(item).unwrap());
+        let producer = send_each(tx.clone(), 3..6);
+        control.sync().unwrap();
+        control.crash();
+        producer.join().unwrap();
+        let (received, end) = consumer.join().unwrap();
+        assert_eq!(end, RecvError::Halted);
+        assert_eq!(received, (0..).take(received.len()).collect::<Vec<_>>());
+        drop((tx, control));
+        let left = spool.left();
+        assert_in_order(&left, &(0..6));
+        let covered = |item: &u32| received.contains(item) || left.contains(item);
+        assert!((0..3).all(|item| covered(&item)), "{received:?} {left:?}");
+    });
+}
