@@ -80,14 +80,27 @@ struct Open<'a, T> {
 }
 
 impl<'a, T> Open<'a, T> {
-    fn new(shared: &'a Arc<Shared<T>>, places: Places) -> Self {
+    /// Makes a batch while the intake is open, in one look: a close or a halt that comes later waits for it, and
+    /// one that came before has nobody who would collect it.
+    fn new(shared: &'a Arc<Shared<T>>, places: Places) -> Result<Self, Intake> {
         let batch = Arc::new(Batch::new());
-        shared.enter(|state, _| state.batches.push(Arc::clone(&batch)));
-        Self {
+        let intake = shared.enter(|state, wakes| {
+            let intake = state.intake();
+            if intake == Intake::Open {
+                state.batches.push(Arc::clone(&batch));
+            } else {
+                state.unreserve(places.in_front, wakes);
+            }
+            intake
+        });
+        if intake != Intake::Open {
+            return Err(intake);
+        }
+        Ok(Self {
             shared,
             places,
             batch: Some(batch),
-        }
+        })
     }
 
     /// Gives the item back when a halt has come.
@@ -166,11 +179,14 @@ impl<T> Shared<T> {
         source: &mut dyn Iterator<Item = T>,
         places: Places,
     ) -> Result<Fed, SendError<T>> {
-        let open = Open::new(self, places);
         let mut fed = Fed {
             count: 0,
             last: None,
             exhausted: false,
+        };
+        // The next reservation is refused then, and says why.
+        let Ok(open) = Open::new(self, places) else {
+            return Ok(fed);
         };
         for _ in 0..places.count {
             let Some(item) = source.next() else {
@@ -304,15 +320,13 @@ impl<T> Shared<T> {
         item: T,
         places: Places,
     ) -> Result<Option<Seq>, SendError<T>> {
-        let open = Open::new(self, places);
-        let intake = self.enter(|state, _| state.intake());
-        match intake {
-            Intake::Closed => Err(SendError::Closed(item)),
-            Intake::Halted => Err(SendError::Halted(item)),
-            Intake::Open => match open.push(item) {
+        match Open::new(self, places) {
+            Ok(open) => match open.push(item) {
                 Ok(()) => open.admit(),
                 Err(item) => Err(SendError::Halted(item)),
             },
+            Err(Intake::Halted) => Err(SendError::Halted(item)),
+            Err(Intake::Open | Intake::Closed) => Err(SendError::Closed(item)),
         }
     }
 

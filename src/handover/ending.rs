@@ -1,9 +1,10 @@
 //! Channels that end while items move.
 
 use super::{
-    assert_conserved, assert_in_order, explore, explore_in, poll_once, receive_all, send_each,
+    assert_complete, assert_conserved, assert_in_order, explore, explore_in, poll_once,
+    receive_all, send_batch, send_each,
 };
-use crate::Durability;
+use crate::{Durability, RecvError};
 use shuttle::thread;
 use std::pin::pin;
 use std::time::Duration;
@@ -19,6 +20,61 @@ fn a_halt_at_any_moment_loses_and_repeats_nothing() {
         assert_conserved(&control.stats());
         all.extend(spool.left());
         assert_eq!(all, (0..accepted).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_batch_that_a_halt_overtakes_is_saved_or_given_back() {
+    explore("halt, send_all", |spool| {
+        let (tx, _rx, control) = spool.split();
+        let producer = send_batch(tx, 0..4);
+        control.halt().unwrap();
+        let end = producer.join().unwrap();
+        assert_eq!(spool.left(), (0..end).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn two_halts_with_leftovers_save_a_batch_that_comes_meanwhile() {
+    explore("two halts, send_all, leftovers", |spool| {
+        let (tx, rx, control) = spool.split();
+        let producer = send_batch(tx, 0..6);
+        let consumer = receive_all(rx);
+        let other = control.clone();
+        let halted = thread::spawn(move || other.halt_with(10..12));
+        let lost = control.halt().err();
+        let (own, others) = (lost, halted.join().unwrap().err());
+        let returned: Vec<u32> = [own, others]
+            .into_iter()
+            .flatten()
+            .flat_map(crate::HaltError::into_items)
+            .collect();
+        let fed = producer.join().unwrap();
+        let (mut all, _) = consumer.join().unwrap();
+        all.extend(spool.left());
+        all.extend(returned);
+        assert_in_order(&all, &(0..6));
+        assert_in_order(&all, &(10..12));
+        assert_complete(all, [0..fed, 10..12]);
+    });
+}
+
+#[test]
+fn a_closed_channel_delivers_what_it_accepted() {
+    explore("close while both ends work", |spool| {
+        let (tx, rx, control) = spool.split();
+        let consumer = receive_all(rx);
+        let (single, batch) = (send_each(tx.clone(), 0..4), send_batch(tx, 10..14));
+        control.close();
+        let (received, end) = consumer.join().unwrap();
+        assert_eq!(end, RecvError::Closed);
+        assert_in_order(&received, &(0..4));
+        assert_in_order(&received, &(10..14));
+        assert_complete(
+            received,
+            [0..single.join().unwrap(), 10..batch.join().unwrap()],
+        );
+        assert_conserved(&control.stats());
     });
 }
 
