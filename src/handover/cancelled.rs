@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// One receiver gives up and one waits for ever; an item that the first didn't take reaches the second.
-fn given_up(name: &str, give_up: fn(Receiver<u32>) -> Option<u32>) {
+fn given_up(name: &'static str, give_up: fn(Receiver<u32>) -> Option<u32>) {
     explore(name, move |spool| {
         let (tx, rx, control) = spool.split();
         let other = rx.clone();

@@ -21,6 +21,8 @@ use shuttle::{Config, MaxSteps, Runner};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use tempfile::TempDir;
 
@@ -32,40 +34,62 @@ const STEPS_MAX: usize = 50_000;
 const PREEMPTIONS: usize = 3;
 
 /// Runs `scenario` under both schedulers and in both durabilities.
-fn explore(name: &str, scenario: impl Fn(&Spool) + Copy + Send + Sync + 'static) {
+fn explore(name: &'static str, scenario: impl Fn(&Spool) + Copy + Send + Sync + 'static) {
     explore_in(name, &[Durability::Spill, Durability::Process], scenario);
 }
 
-#[allow(clippy::print_stdout, reason = "says how much was explored")]
 fn explore_in(
-    name: &str,
+    name: &'static str,
     durabilities: &[Durability],
     scenario: impl Fn(&Spool) + Copy + Send + Sync + 'static,
 ) {
     let schedules = std::env::var("OVERSPILL_SCHEDULES")
         .map_or(SCHEDULES, |count| count.parse().expect("a number"));
     let each = schedules.div_ceil(2 * durabilities.len());
-    let mut explored = 0;
+    let tally = Tally {
+        name,
+        begun: Arc::default(),
+    };
     for durability in durabilities {
         let random = RandomScheduler::new_from_seed(1, each);
-        explored += run(random, durability, scenario);
+        run(random, durability, &tally, scenario);
         let preempting = PctScheduler::new_from_seed(2, PREEMPTIONS, each);
-        explored += run(preempting, durability, scenario);
+        run(preempting, durability, &tally, scenario);
     }
-    assert!(explored >= schedules);
-    println!("{name}: {explored} schedules");
 }
 
 fn run(
     scheduler: impl Scheduler + 'static,
     durability: &Durability,
+    tally: &Tally,
     scenario: impl Fn(&Spool) + Send + Sync + 'static,
-) -> usize {
-    let durability = durability.clone();
+) {
+    let (durability, begun) = (durability.clone(), Arc::clone(&tally.begun));
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
     config.max_steps = MaxSteps::FailAfter(STEPS_MAX);
-    Runner::new(scheduler, config).run(move || scenario(&Spool::new(durability.clone())))
+    Runner::new(scheduler, config).run(move || {
+        begun.fetch_add(1, Ordering::Relaxed);
+        scenario(&Spool::new(durability.clone()));
+    });
+}
+
+/// Says in the end how much was explored.
+struct Tally {
+    name: &'static str,
+    begun: Arc<AtomicUsize>,
+}
+
+impl Drop for Tally {
+    #[allow(clippy::print_stdout, reason = "a figure to report")]
+    fn drop(&mut self) {
+        let (name, begun) = (self.name, self.begun.load(Ordering::Relaxed));
+        if std::thread::panicking() {
+            println!("{name}: schedule {begun} failed");
+        } else {
+            println!("{name}: {begun} schedules");
+        }
+    }
 }
 
 /// A directory that outlives its channels.

@@ -4,8 +4,13 @@ use super::{
     assert_complete, assert_conserved, assert_in_order, explore, explore_in, receive_all,
     send_batch, send_each,
 };
-use crate::{Durability, RecvError};
+use crate::store::faulty::Operation;
+use crate::{Durability, RecvError, StoreError};
+use shuttle::future::block_on;
+use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
+use std::io::ErrorKind;
+use std::path::Path;
 
 #[test]
 fn one_producer_and_one_consumer_keep_order() {
@@ -103,5 +108,52 @@ fn a_sync_covers_what_was_accepted_before_it() {
         assert_in_order(&left, &(0..6));
         let covered = |item: &u32| received.contains(item) || left.contains(item);
         assert!((0..3).all(|item| covered(&item)), "{received:?} {left:?}");
+    });
+}
+
+#[test]
+fn a_store_that_fails_now_and_then_delays_and_loses_nothing() {
+    explore("failing store", |spool| {
+        let (tx, rx, control) = spool.split();
+        for operation in [Operation::Append, Operation::Append, Operation::Read] {
+            let successes = thread_rng().gen_range(0..3);
+            let error = StoreError::io("use", Path::new("spool"), ErrorKind::StorageFull.into());
+            tx.shared()
+                .settings
+                .faults
+                .fail(operation, successes, error);
+        }
+        let (producer, consumer) = (send_each(tx, 0..7), receive_all(rx));
+        assert_eq!(producer.join().unwrap(), 7);
+        let (received, end) = consumer.join().unwrap();
+        assert_eq!(end, RecvError::Closed);
+        assert_eq!(received, (0..7).collect::<Vec<_>>());
+        assert_conserved(&control.stats());
+    });
+}
+
+#[test]
+fn tasks_hand_over_as_threads_do() {
+    explore("tasks", |spool| {
+        let (tx, rx, control) = block_on(spool.builder().open_async()).unwrap().split();
+        let producer = thread::spawn(move || {
+            block_on(async {
+                for item in 0..3 {
+                    tx.send_async(item).await.unwrap();
+                }
+                tx.send_all_async(&mut (3..6)).await.unwrap()
+            })
+        });
+        let consumer = thread::spawn(move || {
+            block_on(async {
+                let mut received = Vec::new();
+                while rx.recv_many_async(&mut received, 2).await.is_ok() {}
+                received
+            })
+        });
+        block_on(control.sync_async()).unwrap();
+        assert_eq!(producer.join().unwrap(), 3);
+        assert_eq!(consumer.join().unwrap(), (0..6).collect::<Vec<_>>());
+        block_on(control.halt_async()).unwrap();
     });
 }
