@@ -574,6 +574,7 @@ impl<T> State<T> {
             HandOver::Take => Origin::Handed,
         };
         let from = std::mem::replace(&mut self.read_next, block.end());
+        self.read_position();
         self.refill_bytes += block.len();
         self.refill
             .push_back(Refill::from_staging(block, origin, from));
@@ -659,6 +660,10 @@ impl<T> State<T> {
             .ledger
             .finish(range.start..range.end.min(self.next_seq), outcome);
         self.read_position();
+        if !self.has_waiting() {
+            // Nothing stands between a sender and front any more.
+            self.send_waiters.wake_all(wakes);
+        }
         if self.is_drained() {
             self.note_drained(wakes);
         }

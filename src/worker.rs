@@ -355,10 +355,13 @@ impl<'a, T> Work<'a, T> {
             let Some(block) = read.block else {
                 state.read_next = state.read_next.max(end.min(state.disk_end()));
                 state.recv_waiters.wake_all(wakes);
+                state.send_waiters.wake_all(wakes);
                 return None;
             };
             let next = block.end();
             state.read_next = state.read_next.max(next);
+            // What comes next may have been dropped: then it waits no more.
+            let next = state.read_position();
             let refill = Refill::from_disk(block, from);
             state.refill_bytes += refill.bytes();
             state.refill.push_back(refill);
@@ -366,7 +369,7 @@ impl<'a, T> Work<'a, T> {
             if state.phase != Phase::Open || state.refill_bytes >= state.limits.refill_max {
                 return None;
             }
-            Some(state.read_position())
+            Some(next)
         })
     }
 

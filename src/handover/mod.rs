@@ -12,7 +12,7 @@ use crate::store::sim::SimDisk;
 use crate::sync::STACK_BYTES;
 use crate::{
     Builder, Control, DiskBufferedChannel, Durability, Receiver, RecvError, SendError, Sender,
-    Stats,
+    Stats, WhenFull,
 };
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -125,6 +125,15 @@ impl Spool {
     /// With one place in front and no room behind it.
     fn split_on_a_full_disk(&self) -> (Sender<u32>, Receiver<u32>, Control<u32>) {
         let builder = self.builder().memory_items(1).disk_bytes_max(1);
+        builder.open().unwrap().split()
+    }
+
+    /// With room for a few blocks.
+    fn split_on_a_small_disk(&self, full: WhenFull) -> (Sender<u32>, Receiver<u32>, Control<u32>) {
+        let (.., control) = self.split();
+        let fixed = control.stats().disk_bytes;
+        control.halt().unwrap();
+        let builder = self.builder().disk_bytes_max(fixed + 1_500).when_full(full);
         builder.open().unwrap().split()
     }
 

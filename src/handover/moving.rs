@@ -5,7 +5,7 @@ use super::{
     send_batch, send_each,
 };
 use crate::store::faulty::Operation;
-use crate::{Durability, RecvError, StoreError};
+use crate::{Durability, RecvError, StoreError, WhenFull};
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
@@ -129,6 +129,21 @@ fn a_store_that_fails_now_and_then_delays_and_loses_nothing() {
         assert_eq!(end, RecvError::Closed);
         assert_eq!(received, (0..7).collect::<Vec<_>>());
         assert_conserved(&control.stats());
+    });
+}
+
+#[test]
+fn the_oldest_of_a_full_disk_makes_room_for_what_is_sent() {
+    explore_in("drop oldest", &[Durability::Spill], |spool| {
+        let (tx, rx, control) = spool.split_on_a_small_disk(WhenFull::DropOldest);
+        let (producer, consumer) = (send_each(tx, 0..30), receive_all(rx));
+        assert_eq!(producer.join().unwrap(), 30);
+        let (received, end) = consumer.join().unwrap();
+        assert_eq!(end, RecvError::Closed);
+        assert_in_order(&received, &(0..30));
+        let stats = control.stats();
+        assert_conserved(&stats);
+        assert_eq!(received.len() as u64 + stats.dropped.full, 30);
     });
 }
 
