@@ -1,6 +1,6 @@
 //! Every hand-over of the channel under a scheduler that tries the orders in which threads can run.
 //!
-//! Front holds one or two items, a block two, staging two blocks: six items cross every boundary. The store is
+//! Front holds one or two items, a block two, staging one item or two blocks: six items cross every boundary. The store is
 //! in memory; lock and checkpoint are files, whose operations no other thread can observe half done. A thread
 //! that nobody wakes is a deadlock, and the scheduler reports it with the schedule that led there.
 
@@ -113,7 +113,7 @@ impl Spool {
         DiskBufferedChannel::builder(self.dir.path().join("spool"))
             .memory_items(thread_rng().gen_range(1..=2))
             .block_bytes(10)
-            .memory_bytes_max(440)
+            .memory_bytes_max(if thread_rng().r#gen() { 200 } else { 440 })
             .durability(self.durability.clone())
             .simulated(self.disk.clone())
     }
