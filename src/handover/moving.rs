@@ -35,10 +35,24 @@ fn one_producer_and_one_consumer_keep_order() {
 }
 
 #[test]
-fn two_producers_and_two_consumers_share_without_loss() {
-    explore("two producers, two consumers", |spool| {
+fn senders_need_no_consumer_while_there_is_disk() {
+    explore("no consumer", |spool| {
         let (tx, rx, control) = spool.split();
-        let consumers = [receive_all(rx.clone()), receive_all(rx)];
+        let producers = [send_each(tx.clone(), 0..4), send_batch(tx, 10..14)];
+        assert_eq!(producers.map(|producer| producer.join().unwrap()), [4, 14]);
+        let (received, _) = receive_all(rx).join().unwrap();
+        assert_in_order(&received, &(0..4));
+        assert_in_order(&received, &(10..14));
+        assert_complete(received, [0..4, 10..14]);
+        assert_conserved(&control.stats());
+    });
+}
+
+#[test]
+fn two_producers_and_three_consumers_share_without_loss() {
+    explore("two producers, three consumers", |spool| {
+        let (tx, rx, control) = spool.split();
+        let consumers = [rx.clone(), rx.clone(), rx].map(receive_all);
         let producers = [send_each(tx.clone(), 0..4), send_each(tx, 10..14)];
         let mut all = Vec::new();
         for consumer in consumers {
@@ -50,6 +64,21 @@ fn two_producers_and_two_consumers_share_without_loss() {
         }
         assert_eq!(producers.map(|producer| producer.join().unwrap()), [4, 14]);
         assert_complete(all, [0..4, 10..14]);
+        assert_conserved(&control.stats());
+    });
+}
+
+#[test]
+fn as_many_receivers_as_items_all_get_one() {
+    explore("one item each", |spool| {
+        let (tx, rx, control) = spool.split();
+        let receivers = [0; 5].map(|_| {
+            let rx = rx.clone();
+            thread::spawn(move || rx.recv().unwrap())
+        });
+        (0..5).for_each(|item| tx.send(item).unwrap());
+        let received = receivers.map(|receiver| receiver.join().unwrap());
+        assert_complete(received.into(), std::iter::once(0..5));
         assert_conserved(&control.stats());
     });
 }
