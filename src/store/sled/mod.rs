@@ -71,8 +71,8 @@ pub(crate) struct SledStore {
 
 impl SledStore {
     /// Opens the store, which takes as long whatever it holds. A newest database that can't be opened
-    /// now is met again, with an error, by the read or append that needs it; until then its name
-    /// stands for the end.
+    /// now is met again, with an error, by the read that needs it; until then the number after its
+    /// name stands for the end.
     pub(crate) fn open(options: SledOptions) -> Result<Self, StoreError> {
         let chain = Chain::open(&options.dir)?;
         let reserve_bytes = limits::reserve_bytes(options.database_bytes, options.segment_bytes);
@@ -98,7 +98,9 @@ impl SledStore {
         };
         self.end = match self.database(newest) {
             Ok(database) => database.end(),
-            Err(Fault::Damaged(_)) => newest,
+            // As for a last block that can't be read: somebody was about to store its first number, or had, and
+            // reading there reports the damage. Were that number given out again, its block would go here.
+            Err(Fault::Damaged(_)) => newest.saturating_add(1),
             Err(fault) => return Err(self.error(newest, fault)),
         };
         Ok(())
@@ -345,9 +347,8 @@ impl Store for SledStore {
 
     fn reclaimable(&self, finished: &Ledger) -> Vec<Seq> {
         let is_finished = |unit: &&Unit| {
-            self.chain
-                .end_of(unit)
-                .is_some_and(|end| finished.covers(&(unit.name..end)))
+            let end = self.chain.end_of(unit).unwrap_or(self.end);
+            finished.covers(&(unit.name..end))
         };
         let mut names: Vec<Seq> = self
             .chain
