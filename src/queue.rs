@@ -53,7 +53,7 @@ pub(crate) struct Queue {
     figures: Figures,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Damage {
     path: PathBuf,
     reason: String,
@@ -384,7 +384,9 @@ impl Queue {
         let kept = self
             .disk_bytes_max
             .map_or(KEPT_BYTES, |max| KEPT_BYTES.min(max / 8));
-        if newest == Newest::KeepSmall && self.store.disk_bytes() <= kept {
+        // What is damaged isn't kept: the next process would take it for any other finished unit.
+        let is_small = self.damaged.is_empty() && self.store.disk_bytes() <= kept;
+        if newest == Newest::KeepSmall && is_small {
             return Ok(Vec::new());
         }
         let units = self.store.reclaimable(ledger);
@@ -393,38 +395,40 @@ impl Queue {
         }
         // The pointer is away, on the device, before the data goes.
         self.write_checkpoint(ledger, Persist::Device)?;
+        let (damaged, sound): (Vec<Seq>, Vec<Seq>) = units
+            .into_iter()
+            .partition(|unit| self.damaged.contains_key(unit));
+        // Sound ones first: on a full disk the others need the room.
+        for unit in sound {
+            self.store.remove(unit)?;
+        }
         let mut quarantined = Vec::new();
-        for unit in units {
-            match self.damaged.remove(&unit) {
-                Some(damage) => quarantined.extend(self.set_aside(unit, damage)?),
-                None => self.store.remove(unit)?,
+        for unit in damaged {
+            if let Some(damage) = self.damaged.get(&unit).cloned() {
+                quarantined.push(self.set_aside(unit, damage)?);
+                self.damaged.remove(&unit);
             }
         }
         Ok(quarantined)
     }
 
     /// Moves a damaged unit to the quarantine, or leaves it in place when that is full.
-    fn set_aside(&mut self, unit: Seq, damage: Damage) -> Result<Option<Quarantined>, StoreError> {
+    fn set_aside(&mut self, unit: Seq, damage: Damage) -> Result<Quarantined, StoreError> {
         let bytes = fs::tree_bytes(self.directory.disk(), &damage.path)?;
         let limit = self.disk_bytes_max.map_or(u64::MAX, |max| max / 4);
         if !self.quarantine.fits(bytes, limit)? {
             self.store.exclude(unit);
-            return Ok(Some(Quarantined::new(
+            return Ok(Quarantined::new(
                 &damage.lost,
                 bytes,
                 damage.reason,
                 damage.path,
-            )));
+            ));
         }
         let dest = self.quarantine.admit(unit, &damage.lost, &damage.reason)?;
         self.store.set_aside(unit, &dest)?;
         self.quarantined_bytes = self.quarantine.bytes()?;
-        Ok(Some(Quarantined::new(
-            &damage.lost,
-            bytes,
-            damage.reason,
-            dest,
-        )))
+        Ok(Quarantined::new(&damage.lost, bytes, damage.reason, dest))
     }
 
     /// The numbers of the oldest unit that holds only numbers from `from` on.
