@@ -2,6 +2,8 @@
 //! that are measured, copied and damaged.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+pub(crate) mod bytes;
+
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
