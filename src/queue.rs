@@ -281,6 +281,7 @@ impl Queue {
     /// As [`append`](Self::append), for a halt, which may exceed the quota by what memory held; the blocks may be
     /// older than everything stored.
     pub(crate) fn append_beyond_limits(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
+        self.check_lock()?;
         self.store.append(blocks)?;
         self.figures.blocks_written += blocks.len() as u64;
         self.figures.bytes_written += blocks
@@ -438,6 +439,7 @@ impl Queue {
 
     /// Puts everything on the device.
     pub(crate) fn sync(&mut self, ledger: &Ledger) -> Result<(), StoreError> {
+        self.check_lock()?;
         self.store.sync()?;
         self.figures.syncs += 1;
         self.figures.synced_end = self.stored_end;
@@ -452,6 +454,7 @@ impl Queue {
         ledger: &Ledger,
         next_seq: Seq,
     ) -> Result<Vec<Quarantined>, StoreError> {
+        self.check_lock()?;
         self.store.sync()?;
         self.figures.syncs += 1;
         self.base.tail = next_seq;
@@ -462,6 +465,11 @@ impl Queue {
         self.base.clean = true;
         self.write_checkpoint(ledger, Persist::Device)?;
         self.reclaim(ledger, Newest::Remove)
+    }
+
+    /// Nothing may be promised that was written into a directory that isn't there any more.
+    fn check_lock(&self) -> Result<(), StoreError> {
+        self.lock.as_ref().map_or(Ok(()), DirLock::check)
     }
 
     /// Lets go of the directory; nothing more is written.

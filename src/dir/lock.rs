@@ -38,6 +38,17 @@ impl DirLock {
         Ok(Self { file, path })
     }
 
+    /// Checks that the lock file is still in its place: what is written into a directory that was removed, or put
+    /// back from somewhere, looks written and nobody will ever find it.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let held = match self.file.is_at(&self.path) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(io::ErrorKind::NotFound.into()),
+            Err(error) => Err(error),
+        };
+        held.map_err(|error| StoreError::io("find the held lock at", &self.path, error))
+    }
+
     /// Gives the lock back; dropping the value does the same, without saying whether it worked.
     pub(crate) fn release(mut self) -> Result<(), StoreError> {
         self.file
@@ -89,6 +100,18 @@ mod tests {
         drop(again);
         assert!(directory.lock().exists());
         DirLock::acquire(&directory).unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_lock_file_that_was_removed_or_replaced_is_noticed() {
+        let (_root, directory) = directory();
+        let lock = DirLock::acquire(&directory).unwrap();
+        lock.check().unwrap();
+        std::fs::remove_file(directory.lock()).unwrap();
+        assert!(lock.check().is_err());
+        std::fs::write(directory.lock(), "").unwrap();
+        assert!(lock.check().is_err());
     }
 
     #[test]

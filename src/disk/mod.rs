@@ -59,6 +59,9 @@ pub(crate) trait DiskFile: Debug + Send {
     fn try_lock(&mut self) -> io::Result<bool>;
 
     fn unlock(&mut self) -> io::Result<()>;
+
+    /// Whether that name still leads to this file.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// How a file is opened.

@@ -153,6 +153,24 @@ impl DiskFile for RealFile {
     fn unlock(&mut self) -> io::Result<()> {
         self.0.unlock()
     }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let found = found(fs::metadata(path))?;
+        let held = self.0.metadata()?;
+        Ok(found.is_some_and(|found| is_same(&held, &found)))
+    }
+}
+
+#[cfg(unix)]
+fn is_same(held: &Metadata, found: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (held.dev(), held.ino()) == (found.dev(), found.ino())
+}
+
+/// Elsewhere a file that is held open can't be replaced.
+#[cfg(not(unix))]
+fn is_same(_held: &Metadata, _found: &Metadata) -> bool {
+    true
 }
 
 #[cfg(unix)]

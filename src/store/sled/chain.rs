@@ -104,11 +104,14 @@ impl Chain {
 
     /// Measures the database `name` again, after it was written to.
     pub(super) fn refresh(&mut self, name: Seq, end: Seq) -> Result<(), StoreError> {
-        let size = measure(&self.path(name))?;
+        let measured = measure(&self.path(name));
         if let Some(unit) = self.unit_mut(name) {
-            (unit.size, unit.end) = (size, Some(end));
+            unit.end = Some(end);
+            if let Ok(size) = measured {
+                unit.size = size;
+            }
         }
-        Ok(())
+        measured.map(|_| ())
     }
 
     pub(super) fn disk_bytes(&self) -> u64 {
