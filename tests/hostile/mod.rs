@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its own part")]
 
 pub(crate) mod bytes;
+pub(crate) mod mount;
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
