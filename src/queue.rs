@@ -242,8 +242,15 @@ impl Queue {
         }
     }
 
-    /// Bytes of blocks that quota and file system leave.
+    /// Bytes of blocks that may be admitted: they find room in however many appends they come.
     pub(crate) fn room(&self) -> u64 {
+        let limit = self.store_bytes_max();
+        self.store
+            .headroom(limit.saturating_sub(self.store.slack()))
+    }
+
+    /// What quota and file system leave to the store.
+    fn store_bytes_max(&self) -> u64 {
         let held = self.store.disk_bytes();
         let free = self
             .directory
@@ -255,16 +262,17 @@ impl Queue {
         let by_quota = self.disk_bytes_max.map_or(u64::MAX, |max| {
             max.saturating_sub(self.fixed_bytes + self.quarantined_bytes)
         });
-        self.store.headroom(by_quota.min(held.saturating_add(free)))
+        by_quota.min(held.saturating_add(free))
     }
 
-    /// Hands blocks that continue the tail to the operating system.
+    /// Hands blocks to the operating system, within the limits. They continue the tail, or are older than everything
+    /// stored.
     pub(crate) fn append(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
         let needed = blocks
             .iter()
             .map(|block| block.as_bytes().len() as u64)
             .sum::<u64>();
-        let available = self.room();
+        let available = self.store.headroom(self.store_bytes_max());
         if needed > available {
             let path = self.directory.path().to_owned();
             return Err(StoreError::Full {

@@ -123,6 +123,10 @@ impl Store for Faulty {
         self.inner.headroom(limit)
     }
 
+    fn slack(&self) -> u64 {
+        self.inner.slack()
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         self.inner.close()
     }

@@ -61,8 +61,12 @@ pub(crate) trait Store: Send {
     /// Bytes that the store's files occupy on disk now.
     fn disk_bytes(&self) -> u64;
 
-    /// How many bytes of blocks can surely be appended with the store's files staying within `limit` bytes.
+    /// How many bytes of blocks can surely be appended at once with the store's files staying within `limit` bytes.
     fn headroom(&self, limit: u64) -> u64;
+
+    /// What several appends may take beyond one of the same blocks: the headroom of a limit that is lower by
+    /// this is enough for as many bytes in any number of appends.
+    fn slack(&self) -> u64;
 
     /// Closes everything; returns when a reopen works.
     fn close(&mut self) -> Result<(), StoreError>;

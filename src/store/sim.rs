@@ -189,6 +189,10 @@ impl Store for SimStore {
         limit.saturating_sub(self.disk_bytes())
     }
 
+    fn slack(&self) -> u64 {
+        0
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         Ok(())
     }

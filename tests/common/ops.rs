@@ -69,13 +69,7 @@ impl Setup {
     /// True when a blocking send returns without a receiver's help.
     pub(crate) fn never_blocks(&self) -> bool {
         let refuses = matches!(self.disk.policy(), WhenFull::Reject | WhenFull::DropNewest);
-        self.disk == Disk::Roomy || (refuses && self.always_confirms())
-    }
-
-    /// True when an admitted item is sure to be written. The room that a quota leaves is an estimate: what was admitted
-    /// within it may have to wait until a receiver has made more.
-    pub(crate) fn always_confirms(&self) -> bool {
-        !(self.writes_ahead() && matches!(self.disk, Disk::Quota(_)))
+        self.disk == Disk::Roomy || refuses
     }
 
     /// True when `Ok` means that the item, and so everything before it, is written: not when it may have been dropped.

@@ -22,9 +22,6 @@ impl Machine {
     }
 
     pub(super) fn try_send(&mut self, pick: u8) {
-        if !self.setup.always_confirms() {
-            return self.send_async(3);
-        }
         let item = self.item();
         match self.sender(pick).try_send(item.clone()) {
             Ok(()) => self.note_accepted(item.id),
@@ -35,9 +32,6 @@ impl Machine {
     }
 
     pub(super) fn send_timeout(&mut self, pick: u8) {
-        if !self.setup.always_confirms() {
-            return self.send_async(4);
-        }
         let item = self.item();
         match self.sender(pick).send_timeout(item.clone(), MOMENT) {
             Ok(()) => self.note_accepted(item.id),

@@ -49,11 +49,16 @@ pub(super) fn reserve_bytes(database_bytes: u64, segment_bytes: usize) -> u64 {
     2 * (segment_bytes as u64 + opening_bytes(database_bytes, segment_bytes))
 }
 
-/// Bytes of blocks that surely fit into `free` bytes of disk: a segment that is begun, a new database
-/// with the first segment of its own, and the growth of what is appended.
+/// Bytes that an append may take whatever its size: a segment that is begun, and a new database with the
+/// first segment of its own.
+pub(super) fn beginning_bytes(segment_bytes: usize, identity_bytes: usize) -> u64 {
+    2 * segment_bytes as u64 + identity_bytes as u64 + (16 << 10)
+}
+
+/// Bytes of blocks that surely fit into `free` bytes of disk in one append: a beginning, and the growth of what
+/// is appended.
 pub(super) fn headroom(free: u64, segment_bytes: usize, identity_bytes: usize) -> u64 {
-    let fixed = 2 * segment_bytes as u64 + identity_bytes as u64 + (16 << 10);
-    free.saturating_sub(fixed) / GROWTH_MOST
+    free.saturating_sub(beginning_bytes(segment_bytes, identity_bytes)) / GROWTH_MOST
 }
 
 /// The largest value that never ends in a blob file.

@@ -411,6 +411,10 @@ impl Store for SledStore {
         limits::headroom(free, segment_bytes, self.options.identity.len())
     }
 
+    fn slack(&self) -> u64 {
+        limits::beginning_bytes(self.options.segment_bytes, self.options.identity.len())
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let name = self.end;

@@ -425,3 +425,33 @@ fn appends_within_the_headroom_never_exceed_the_limit() {
         assert!(payload > limit / 8);
     }
 }
+
+#[test]
+fn what_was_admitted_together_finds_room_piece_by_piece() {
+    for (limit, bytes) in [
+        (1 << 20, 60),
+        (1 << 20, 8000),
+        (2 << 20, 700),
+        (5 << 20, 14_000),
+    ] {
+        let mut spool = Spool::new();
+        let (dir, identity) = (spool.options.dir.clone(), spool.options.identity.clone());
+        spool.options = SledOptions::new(dir, identity, Some(limit));
+        let mut store = spool.open();
+        let needed = block(0, 1, bytes).as_bytes().len() as u64;
+        let mut at = 0;
+        // The first time everything is begun anew, later only what is due.
+        for _ in 0..3 {
+            let count = store.headroom(limit - store.slack()) / needed;
+            for left in (1..=count).rev() {
+                assert!(
+                    store.headroom(limit) >= left * needed,
+                    "{left} of {count} blocks of {bytes} in {limit}"
+                );
+                store.append(&[block(at, 1, bytes)]).unwrap();
+                at += 1;
+            }
+        }
+        assert!(at > 0);
+    }
+}
