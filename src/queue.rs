@@ -281,13 +281,10 @@ impl Queue {
                 available,
             });
         }
-        self.append_beyond_limits(blocks)?;
-        self.stored_end = blocks.last().map_or(self.stored_end, |last| last.end());
-        Ok(())
+        self.append_beyond_limits(blocks)
     }
 
-    /// As [`append`](Self::append), for a halt, which may exceed the quota by what memory held; the blocks may be
-    /// older than everything stored.
+    /// As [`append`](Self::append), for a halt, which may exceed the quota by what memory held.
     pub(crate) fn append_beyond_limits(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
         self.check_lock()?;
         self.store.append(blocks)?;

@@ -194,7 +194,9 @@ impl<T> Work<'_, T> {
         let blocks = packer.finish();
         if unsaved.failure.is_none() {
             unsaved.failure = self
-                .retry(deadline, |work| work.append_older(&blocks))
+                .retry(deadline, |work| {
+                    work.append_older(&blocks, Room::AnyThereIs)
+                })
                 .err();
         }
         let is_back = |seq: Seq| {
@@ -229,7 +231,7 @@ impl<T> Work<'_, T> {
     }
 
     /// Blocks that are older than the tail: they claim nothing about what was written before them.
-    fn append_older(&mut self, blocks: &[Arc<BlockBuilder>]) -> Result<(), StoreError> {
+    fn append_older(&mut self, blocks: &[Arc<BlockBuilder>], room: Room) -> Result<(), StoreError> {
         if blocks.is_empty() {
             return Ok(());
         }
@@ -241,7 +243,10 @@ impl<T> Work<'_, T> {
                 .collect::<Vec<Arc<Block>>>();
         }
         let items: u64 = blocks.iter().map(|block| u64::from(block.count())).sum();
-        self.queue.append_beyond_limits(&self.unwritten)?;
+        match room {
+            Room::WithinLimits => self.queue.append(&self.unwritten)?,
+            Room::AnyThereIs => self.queue.append_beyond_limits(&self.unwritten)?,
+        }
         self.unwritten.clear();
         self.shared.enter(|state, _| state.figures.spilled += items);
         Ok(())
@@ -399,7 +404,7 @@ impl<T> Work<'_, T> {
             self.write_batch(Room::WithinLimits)
                 .map_err(SyncError::Store)?;
         }
-        let written = self.append_older(&packer.finish());
+        let written = self.append_older(&packer.finish(), Room::WithinLimits);
         if written.is_err() {
             // A sync is asked for again with what memory has then; these blocks are not the tail's.
             self.unwritten.clear();
