@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// Encoded bytes that staging may hold: enough to write in large pieces, little enough to be lost.
 const STAGING_BYTES: u64 = 4 << 20;
+/// Acknowledged bytes after which the cursor is persisted.
+const CHECKPOINT_BYTES: u64 = 1 << 20;
 /// Encoded bytes of read-ahead.
 const REFILL_BYTES: usize = 512 << 10;
 /// A drained store that occupies no more than this is kept for the next spill.
@@ -506,11 +508,17 @@ fn block_bytes_max(_: &Settings) -> usize {
 
 fn limits(settings: &Settings) -> Limits {
     let most = block_bytes_max(settings);
-    let refill_max = (settings.memory_bytes_max / 4).clamp(1, REFILL_BYTES);
+    // What is read ahead can't be dropped any more, and what is taken gives no space back before it is checkpointed:
+    // both must be small against a quota.
+    let share = settings.disk_bytes_max.map_or(u64::MAX, |max| max / 16);
+    let refill_max = (settings.memory_bytes_max / 4)
+        .min(usize::try_from(share).unwrap_or(usize::MAX))
+        .clamp(1, REFILL_BYTES);
     Limits {
         memory_items: settings.memory_items,
         staging_max: ((settings.memory_bytes_max - refill_max) as u64).clamp(1, STAGING_BYTES),
         refill_max,
+        checkpoint_bytes: share.clamp(1, CHECKPOINT_BYTES),
         block_bytes: settings.block_bytes.map_or(most, |bytes| bytes.min(most)),
         write_ahead: settings.is_write_ahead(),
     }

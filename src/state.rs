@@ -25,8 +25,6 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Acknowledged bytes after which the cursor is persisted.
-const CHECKPOINT_BYTES: u64 = 1 << 20;
 /// Items decoded in one piece, so that the first of them is not kept back for long.
 const REFILL_ITEMS: usize = 128;
 
@@ -36,6 +34,8 @@ pub(crate) struct Limits {
     pub(crate) memory_items: usize,
     pub(crate) staging_max: u64,
     pub(crate) refill_max: usize,
+    /// Acknowledged bytes after which the cursor is persisted.
+    pub(crate) checkpoint_bytes: u64,
     pub(crate) block_bytes: usize,
     pub(crate) write_ahead: bool,
 }
@@ -515,7 +515,8 @@ impl<T> State<T> {
     fn note_acknowledged(&mut self, bytes: u64, wakes: &mut Wakes) {
         let before = self.acked_bytes;
         self.acked_bytes += bytes.max(1);
-        if before < CHECKPOINT_BYTES && self.acked_bytes >= CHECKPOINT_BYTES {
+        let due = self.limits.checkpoint_bytes;
+        if before < due && self.acked_bytes >= due {
             self.kick(wakes);
         }
     }
@@ -651,7 +652,8 @@ impl<T> State<T> {
 
     /// Enough was acknowledged, or everything: the cursor should be persisted.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        self.acked_bytes >= CHECKPOINT_BYTES || (self.acked_bytes > 0 && self.pending() == 0)
+        self.acked_bytes >= self.limits.checkpoint_bytes
+            || (self.acked_bytes > 0 && self.pending() == 0)
     }
 
     /// Finishes numbers that will not be delivered.

@@ -46,7 +46,8 @@ pub(crate) trait Store: Send {
     /// when nothing unfinished is stored at all.
     fn reclaimable(&self, finished: &Ledger) -> Vec<Seq>;
 
-    /// The oldest unit that holds numbers `>= from` only, and the numbers in it: what `DropOldest` gives up.
+    /// The oldest unit that holds numbers `>= from` only, and the numbers in it: what `DropOldest` gives up. Never the
+    /// newest unit: its space would not come back, and the newest items are the ones to keep.
     fn oldest_unit(&mut self, from: Seq) -> Option<(Seq, Range<Seq>)>;
 
     /// Gives the unit's space back. A crash in between leaves it whole or gone.

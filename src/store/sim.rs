@@ -161,7 +161,8 @@ impl Store for SimStore {
 
     fn oldest_unit(&mut self, from: Seq) -> Option<(Seq, Range<Seq>)> {
         self.with_units(|units| {
-            let (name, unit) = units.range(from..).next()?;
+            let newest = *units.keys().next_back()?;
+            let (name, unit) = units.range(from..newest.max(from)).next()?;
             Some((*name, *name..end_of(unit)?))
         })
     }
@@ -240,7 +241,8 @@ mod tests {
         assert!(store.reclaimable(&ledger).is_empty());
         ledger.acknowledge(0, 4);
         assert_eq!(store.reclaimable(&ledger), [0, 4]);
-        assert_eq!(store.oldest_unit(1), Some((4, 4..8)));
+        assert_eq!(store.oldest_unit(0), Some((0, 0..4)));
+        assert_eq!(store.oldest_unit(1), None, "the newest is written to");
         store.remove(0).unwrap();
         assert_eq!(store.read(0).unwrap().unwrap().first(), 4);
     }

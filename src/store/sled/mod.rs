@@ -365,8 +365,11 @@ impl Store for SledStore {
     }
 
     fn oldest_unit(&mut self, from: Seq) -> Option<(Seq, Range<Seq>)> {
-        let units = self.chain.units().iter().filter(|unit| unit.name >= from);
-        let names: Vec<Seq> = units.map(|unit| unit.name).collect();
+        let newest = self.newest();
+        let units = self.chain.units().iter().map(|unit| unit.name);
+        let names: Vec<Seq> = units
+            .filter(|name| *name >= from && Some(*name) != newest)
+            .collect();
         // One that can't be opened is left to the read that meets it.
         names.into_iter().find_map(|name| {
             let end = self.database(name).ok()?.end();
