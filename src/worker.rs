@@ -428,7 +428,8 @@ impl<'a, T> Work<'a, T> {
     fn probe_room(&mut self) {
         let room = self.queue.room();
         let figures = self.queue.figures();
-        let still_full = self.shared.enter(|state, wakes| {
+        let (was_full, still_full) = self.shared.enter(|state, wakes| {
+            let was_full = state.full_until.is_some();
             state.take_figures(&figures);
             state.set_room(room, wakes);
             if state.full_until.is_some()
@@ -437,10 +438,12 @@ impl<'a, T> Work<'a, T> {
             {
                 state.drop_oldest_wanted = true;
             }
-            state.full_until.is_some()
+            (was_full, state.full_until.is_some())
         });
         if still_full {
             self.writing.later();
+        } else if was_full {
+            self.writing.reset();
         }
     }
 
@@ -532,6 +535,10 @@ impl<T> State<T> {
                 from: self.read_position(),
             });
         }
+        // Before reading: a consumer that waits for every block would keep it from ever coming, and its space with it.
+        if self.acked_bytes >= self.limits.checkpoint_bytes {
+            return Some(Step::Checkpoint);
+        }
         if may_read && !(has_write && has_read) {
             let from = self.read_position();
             let end = self.disk_end();
@@ -622,5 +629,39 @@ fn park(until: Option<Instant>) {
                 sync::park_timeout(left);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Limits;
+
+    #[test]
+    fn a_checkpoint_that_is_due_comes_before_the_next_read() {
+        let limits = Limits {
+            memory_items: 1,
+            staging_max: 1,
+            refill_max: 1,
+            checkpoint_bytes: 100,
+            block_bytes: 1,
+            write_ahead: false,
+        };
+        let mut state = State::<u32>::new(limits, Ledger::default(), 10, 0);
+        let can = Possible {
+            may_write: true,
+            has_write: false,
+            may_read: true,
+        };
+        state.acked_bytes = 99;
+        assert!(matches!(
+            state.next_open_step(can, false),
+            Some(Step::Read { from: 0, end: 10 })
+        ));
+        state.acked_bytes = 100;
+        assert!(matches!(
+            state.next_open_step(can, false),
+            Some(Step::Checkpoint)
+        ));
     }
 }
