@@ -165,7 +165,7 @@ pub(crate) struct State<T> {
 
     /// Bytes of blocks that the disk takes.
     pub(crate) disk_room: u64,
-    /// Room that must be there before the channel stops being full.
+    /// Room that must be there, beside what staging will take, before the channel stops being full.
     pub(crate) full_until: Option<u64>,
     /// Bytes needed and available when the channel became full, for the event.
     pub(crate) full_news: Option<(u64, u64)>,
@@ -366,13 +366,13 @@ impl<T> State<T> {
     /// Notes that an item of `len` bytes met a full disk.
     pub(crate) fn note_full(&mut self, len: usize, wakes: &mut Wakes) {
         let cost = self.staging.cost(len, self.limits.block_bytes);
-        let needed = self.staging.bytes().saturating_add(cost);
         if self.full_until.is_none() {
+            let needed = self.staging.bytes().saturating_add(cost);
             self.stalled_since.get_or_insert_with(Instant::now);
             self.full_news = Some((needed, self.disk_room));
             self.kick(wakes);
         }
-        self.full_until = Some(self.full_until.map_or(needed, |until| until.min(needed)));
+        self.full_until = Some(self.full_until.map_or(cost, |until| until.min(cost)));
     }
 
     /// Staging has no room for an item: what is in it must be written, also a block that is still open.
@@ -676,7 +676,9 @@ impl<T> State<T> {
     pub(crate) fn set_room(&mut self, room: u64, wakes: &mut Wakes) {
         let grew = room > self.disk_room;
         self.disk_room = room;
-        if self.full_until.is_some_and(|until| room >= until) {
+        // What is staged becomes less as room does, so both count.
+        let left = room.saturating_sub(self.staging.bytes());
+        if self.full_until.is_some_and(|until| left >= until) {
             self.full_until = None;
             if self.last_error.is_none() {
                 self.stalled_since = None;
