@@ -141,6 +141,8 @@ pub(crate) struct Work<'a, T> {
     pub(crate) unwritten: Vec<Arc<Block>>,
     writing: Retry,
     reading: Retry,
+    /// The store had no space for what it was given last, whatever the file system says is free.
+    is_refused: bool,
     /// The last step was a read: a write comes first, if there is one.
     has_read: bool,
 }
@@ -153,6 +155,7 @@ impl<'a, T> Work<'a, T> {
             unwritten: Vec::new(),
             writing: Retry::default(),
             reading: Retry::default(),
+            is_refused: false,
             has_read: false,
         }
     }
@@ -249,8 +252,12 @@ impl<'a, T> Work<'a, T> {
         match self.write_batch(Room::WithinLimits) {
             Ok(()) => self.writing.reset(),
             Err(error) => {
+                self.is_refused = error.is_full();
                 self.writing.later();
                 self.note_trouble(&error);
+                let room = self.room();
+                self.shared
+                    .enter(|state, wakes| state.set_room(room, wakes));
             }
         }
     }
@@ -281,6 +288,7 @@ impl<'a, T> Work<'a, T> {
             .map(|block| u64::from(block.header().count))
             .sum::<u64>();
         self.unwritten.clear();
+        self.is_refused = false;
         let room = self.queue.room();
         let figures = self.queue.figures();
         let ledger = self.shared.enter(|state, wakes| {
@@ -340,9 +348,13 @@ impl<'a, T> Work<'a, T> {
         let figures = self.queue.figures();
         self.shared.quarantined.lock().extend(read.quarantined);
         let events = read.events;
+        // While a write waits to be tried again, a read proves nothing.
+        let writes_well = self.unwritten.is_empty();
         self.shared.enter(|state, wakes| {
             state.take_figures(&figures);
-            state.note_success();
+            if writes_well {
+                state.note_success();
+            }
             for (range, outcome) in read.missing {
                 let seqs = range.clone();
                 if state.finish(range, outcome, wakes) > 0 && outcome == Outcome::Lost {
@@ -393,6 +405,8 @@ impl<'a, T> Work<'a, T> {
             self.writing.later();
             return;
         }
+        // The space that comes back is tried before more is dropped.
+        self.is_refused = false;
         self.tidy(&ledger);
     }
 
@@ -425,8 +439,17 @@ impl<'a, T> Work<'a, T> {
         self.probe_room();
     }
 
+    /// What may be admitted. Nothing, while the store refuses what was: then the policy for a full disk applies.
+    fn room(&self) -> u64 {
+        if self.is_refused {
+            0
+        } else {
+            self.queue.room()
+        }
+    }
+
     fn probe_room(&mut self) {
-        let room = self.queue.room();
+        let room = self.room();
         let figures = self.queue.figures();
         let (was_full, still_full) = self.shared.enter(|state, wakes| {
             let was_full = state.full_until.is_some();
