@@ -217,8 +217,9 @@ fn block_waits_until_a_consumer_makes_room() {
             // A sender that waits goes on when most is taken, without being called again.
             std::thread::scope(|scope| {
                 let waiting = scope.spawn(|| tx.send(item(sent)));
-                for id in received..received + (sent - received) * 3 / 4 {
-                    assert_eq!(rx.recv_timeout(FOR_EVER).unwrap().intact(), id);
+                let most = received + (sent - received) * 3 / 4;
+                while received < most {
+                    assert_eq!(rx.recv_timeout(FOR_EVER).unwrap().intact(), received);
                     received += 1;
                 }
                 waiting.join().unwrap().unwrap();
@@ -238,7 +239,9 @@ fn a_sync_stays_within_the_quota_too() {
         .open()
         .unwrap();
     let tx = channel.sender();
-    let sent = (0..).take_while(|id| tx.send(item(*id)).is_ok()).count() as u64;
+    let sent = (0..100_000)
+        .take_while(|id| tx.send(item(*id)).is_ok())
+        .count() as u64;
     // Front alone is larger than the quota.
     assert!(sent * PAD as u64 > MIB);
     let synced = channel.sync();
