@@ -16,14 +16,16 @@ use overspill::{
     Builder, DiskBufferedChannel, Durability, Event, SendError, SendTimeoutError, Stats, WhenFull,
 };
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
 /// What an item's bytes come to, about.
 const PAD: usize = 1000;
 const FRONT: usize = 16;
+/// Threads that send at once.
+const CROWD: usize = 16;
 /// Sends between two looks at the directory.
 const LOOK_EVERY: u64 = 50;
 /// Long enough for a writer that isn't stuck.
@@ -113,6 +115,32 @@ fn reject_gives_the_item_back_and_keeps_the_others() {
         drain(&channel, accepted.into_iter());
         assert_within(dir, quota, &channel.stats());
     });
+}
+
+#[test]
+fn a_crowd_that_is_admitted_together_finds_room_without_a_consumer() {
+    for quota in quotas() {
+        let dir = tempfile::tempdir().unwrap();
+        let channel = builder(dir.path(), quota, &Durability::Process, WhenFull::Reject)
+            .open()
+            .unwrap();
+        let (done, all) = mpsc::channel();
+        for _ in 0..CROWD {
+            let (tx, done) = (channel.sender(), done.clone());
+            std::thread::spawn(move || {
+                // Until nothing fits any more, the smallest neither.
+                for pad in [PAD, PAD / 10, 1] {
+                    while tx.send(Item::new(0, pad)).is_ok() {}
+                }
+                done.send(()).expect("the test waits");
+            });
+        }
+        for _ in 0..CROWD {
+            all.recv_timeout(FOR_EVER).expect("nobody waits");
+            assert_within(dir.path(), quota, &channel.stats());
+        }
+        assert_conserved(&channel.stats());
+    }
 }
 
 #[test]
