@@ -334,7 +334,8 @@ macro_rules! assert_waits {
 #[test]
 fn a_receiver_that_was_woken_and_dropped_passes_the_wake_up_on() {
     for level in LEVELS {
-        let channel = Bench::new(Filled::Empty, &level).channel;
+        let bench = Bench::new(Filled::Empty, &level);
+        let channel = &bench.channel;
         let (tx, rx) = (channel.sender(), channel.receiver());
         let (mut buffer, mut stream) = (Vec::new(), rx.stream());
         let mut first = Box::pin(rx.recv_async());
@@ -363,7 +364,8 @@ fn a_receiver_that_was_woken_and_dropped_passes_the_wake_up_on() {
 
 #[test]
 fn a_stream_that_nobody_polls_does_not_keep_a_wake_up_to_itself() {
-    let channel = Bench::new(Filled::Empty, &Durability::Spill).channel;
+    let bench = Bench::new(Filled::Empty, &Durability::Spill);
+    let channel = &bench.channel;
     let rx = channel.receiver();
     let mut idle = rx.stream();
     let _asleep = assert_waits!(pin!(idle.next()));
@@ -377,7 +379,8 @@ fn a_stream_that_nobody_polls_does_not_keep_a_wake_up_to_itself() {
 #[test]
 fn a_blocked_thread_gets_the_item_of_a_future_that_was_dropped() {
     for level in LEVELS {
-        let channel = Bench::new(Filled::Empty, &level).channel;
+        let bench = Bench::new(Filled::Empty, &level);
+        let channel = &bench.channel;
         let (tx, rx) = (channel.sender(), channel.receiver());
         std::thread::scope(|scope| {
             let mut future = Box::pin(rx.recv_async());
