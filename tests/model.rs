@@ -15,7 +15,7 @@ fn cases() -> u32 {
     std::env::var("OVERSPILL_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())
-        .unwrap_or(200)
+        .unwrap_or(500)
 }
 
 fn setups() -> impl Strategy<Value = Setup> {
