@@ -17,7 +17,7 @@
 //!     60    4  CRC-32C of the payload
 //!     64    8  cursor when the block was sealed
 //!     72   64  the eight counters of the conservation law when the block was sealed
-//!    136    4  reserved (0)
+//!    136    4  place: a mark of where the block stands, given by its store (0: none)
 //!    140    4  CRC-32C of bytes 0..140: a length is believed only after this fits
 //!    144    …  payload: per record its length (u32) and its bytes
 //! ```
@@ -48,6 +48,8 @@ pub(crate) struct Header {
     payload_crc: u32,
     pub(crate) cursor: Seq,
     pub(crate) counters: Counters,
+    /// Where it stands, if its store says so; 0 otherwise.
+    pub(crate) place: u32,
 }
 
 /// Why bytes are not a block.
@@ -117,6 +119,21 @@ impl Block {
     /// Header and payload, as they stand on disk.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The header as it stands at a place.
+    pub(crate) fn header_at(&self, place: u32) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        let header = Header {
+            place,
+            ..self.header.clone()
+        };
+        header.write(&mut bytes);
+        bytes
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.bytes.get(HEADER_LEN..).unwrap_or_default()
     }
 
     /// The record at `offset` bytes into the payload and the offset of the next one.
@@ -211,6 +228,7 @@ impl Header {
                 lost: fields.u64(),
                 unaccounted: fields.u64(),
             },
+            place: fields.u32(),
         })
     }
 
@@ -245,7 +263,7 @@ impl Header {
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        out.extend_from_slice(&0u32.to_le_bytes());
+        out.extend_from_slice(&self.place.to_le_bytes());
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         bytes.copy_from_slice(&out);
@@ -362,6 +380,7 @@ impl BlockBuilder {
             payload_crc: crc32c::crc32c(payload),
             cursor: seal.cursor,
             counters: seal.counters,
+            place: 0,
         };
         if let Some(room) = self.bytes.first_chunk_mut() {
             header.write(room);

@@ -21,9 +21,10 @@ pub enum Durability {
     Spill,
     /// Also a crash or `kill -9` of the process: every item is handed to the operating system before `Ok`.
     Process,
-    /// Also a power cut, up to the last such duration. Not on sled.
+    /// Also a power cut, up to the last such duration: a timer syncs what was accepted, idle or not. Not on sled.
     Interval(Duration),
-    /// Also a power cut: `Ok` only after the device has it. Not on sled.
+    /// Also a power cut: `Ok` only after the device has it. Senders that wait at the same time share one sync. Not
+    /// on sled.
     Sync,
 }
 
@@ -61,10 +62,16 @@ pub enum WhenFull {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Storage {
-    /// A chain of small sled databases (cargo feature `sled`).
-    #[default]
+    /// A chain of small sled databases (cargo feature `sled`): the default where it is compiled in.
+    #[cfg_attr(feature = "sled", default)]
     Sled,
+    /// Our own segment log: the store for heavy spilling and for power cuts. Always there.
+    #[cfg_attr(not(feature = "sled"), default)]
+    Log,
 }
+
+/// Days of backlog must not hang on one power cut, whatever was promised.
+const SYNC_WITHIN: Duration = Duration::from_secs(5);
 
 /// The largest settable `item_bytes_max`: record lengths are 32 bits wide on disk.
 const ITEM_BYTES_LIMIT: u64 = 1 << 30;
@@ -77,6 +84,7 @@ pub(crate) struct Settings {
     pub(crate) memory_bytes_max: usize,
     pub(crate) item_bytes_max: usize,
     pub(crate) block_bytes: Option<usize>,
+    pub(crate) segment_bytes: Option<u64>,
     pub(crate) disk_bytes_max: Option<u64>,
     pub(crate) disk_free_min: Option<u64>,
     pub(crate) when_full: WhenFull,
@@ -103,6 +111,7 @@ impl Settings {
             memory_bytes_max: 64 << 20,
             item_bytes_max: 16 << 20,
             block_bytes: None,
+            segment_bytes: None,
             disk_bytes_max: None,
             disk_free_min: None,
             when_full: WhenFull::default(),
@@ -126,6 +135,25 @@ impl Settings {
         self.durability != Durability::Spill
     }
 
+    /// True when `Ok` means that the device has the item.
+    pub(crate) fn is_sync(&self) -> bool {
+        self.durability == Durability::Sync
+    }
+
+    /// True when what a failed sync should have covered must still be at hand.
+    pub(crate) fn keeps_unsynced(&self) -> bool {
+        matches!(self.durability, Durability::Interval(_) | Durability::Sync)
+    }
+
+    /// How long what was written may stay unsynced; `None` where no time is promised.
+    pub(crate) fn sync_within(&self) -> Option<Duration> {
+        match (self.storage, &self.durability) {
+            (Storage::Sled, _) | (_, Durability::Sync) => None,
+            (Storage::Log, Durability::Interval(within)) => Some(*within),
+            (Storage::Log, _) => Some(SYNC_WITHIN),
+        }
+    }
+
     /// True when every item passes through the codec, whichever way it goes.
     pub(crate) fn encodes_always(&self) -> bool {
         self.always_encode
@@ -137,6 +165,7 @@ impl Settings {
             ("memory_bytes_max", self.memory_bytes_max == 0),
             ("item_bytes_max", self.item_bytes_max == 0),
             ("block_bytes", self.block_bytes == Some(0)),
+            ("segment_bytes", self.segment_bytes == Some(0)),
             ("disk_bytes_max", self.disk_bytes_max == Some(0)),
         ];
         if let Some((setting, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
@@ -242,6 +271,14 @@ impl<T, C> Builder<T, C> {
     #[must_use]
     pub fn block_bytes(mut self, bytes: usize) -> Self {
         self.settings.block_bytes = Some(bytes);
+        self
+    }
+
+    /// Log store: bytes in a segment file before the next one is begun. Default 64 MiB, less under a small quota; tiny
+    /// values work. sled ignores it.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.settings.segment_bytes = Some(bytes);
         self
     }
 

@@ -147,7 +147,7 @@ pub enum ConfigError {
     /// sled confirms writes that a power cut then takes back, so it can't keep `Interval` or `Sync`.
     #[error(
         "durability {durability} needs a store whose fsync reaches the device, and sled's doesn't: \
-         use `Durability::Process` on sled, or the log store (`Storage::Log`) where this version has it"
+         use `Durability::Process` on sled, or the log store (`Storage::Log`)"
     )]
     DurabilityUnsupported {
         /// The level that was asked for.

@@ -3,11 +3,12 @@
 //! Only the worker calls this (and `open`, before there is a worker). The order of persistent steps is
 //! the crash table of ARCHITECTURE.md.
 
-use crate::block::{Block, HEADER_LEN};
-use crate::config::{Settings, Storage};
+mod stores;
+
+use crate::block::Block;
+use crate::config::Settings;
 use crate::dir::{
-    Checkpoint, CheckpointFile, DirLock, Directory, Origin, Persist, Quarantine, Quarantined,
-    StoreKind, fs,
+    Checkpoint, CheckpointFile, DirLock, Directory, Origin, Persist, Quarantine, Quarantined, fs,
 };
 use crate::error::{OpenError, SchemaTag, StoreError};
 use crate::event::Event;
@@ -21,12 +22,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Encoded bytes that staging may hold: enough to write in large pieces, little enough to be lost.
-const STAGING_BYTES: u64 = 4 << 20;
-/// Acknowledged bytes after which the cursor is persisted.
-const CHECKPOINT_BYTES: u64 = 1 << 20;
-/// Encoded bytes of read-ahead.
-const REFILL_BYTES: usize = 512 << 10;
 /// A drained store that occupies no more than this is kept for the next spill.
 const KEPT_BYTES: u64 = 4 << 20;
 /// The default of `disk_free_min`: the smaller of this and a twentieth of the file system.
@@ -49,6 +44,8 @@ pub(crate) struct Queue {
     stored_end: Seq,
     /// Below it, numbers may be missing since an unclean stop, and nobody has come across them yet.
     unclean_end: Seq,
+    /// `Ok` means synced here: what was written and not synced was promised to nobody.
+    claims_synced_only: bool,
     /// Damaged units that are still in place, with what is known about them.
     damaged: BTreeMap<Seq, Damage>,
     limits: Limits,
@@ -93,12 +90,12 @@ pub(crate) enum Newest {
 impl Queue {
     /// Locks and opens the directory, finds out where to go on, and begins a new incarnation.
     pub(crate) fn open(settings: &Settings, codec: &str) -> Result<(Self, Recovered), OpenError> {
-        check_storage(settings)?;
+        stores::check(settings)?;
         let (directory, unknown_files) = Directory::prepare(&settings.disk, &settings.dir)?;
         let lock = DirLock::acquire(&directory)?;
         let schema = SchemaTag::new(codec, settings.schema.as_deref());
-        let contents = directory.load(&lock, StoreKind::Sled, &schema)?;
-        let store = open_store(settings, &directory, contents.identity.encode())?;
+        let contents = directory.load(&lock, stores::kind(settings), &schema)?;
+        let store = stores::open(settings, &directory, &contents.identity)?;
         let quarantine = Quarantine::new(&directory);
         let quarantined = quarantine.list()?;
         let quarantined_bytes = quarantine.bytes()?;
@@ -113,7 +110,8 @@ impl Queue {
             stored_end: store.end(),
             unclean_end: 0,
             damaged: BTreeMap::new(),
-            limits: limits(settings),
+            limits: stores::limits(settings),
+            claims_synced_only: settings.is_sync(),
             figures: Figures::default(),
             lock: Some(lock),
             file: contents.checkpoint_file,
@@ -170,6 +168,7 @@ impl Queue {
             self.stored_end = 0;
         }
         self.stored_end = self.stored_end.max(was.tail);
+        self.figures.synced_end = was.tail;
         let finished_end = ledger
             .above()
             .ranges()
@@ -230,9 +229,13 @@ impl Queue {
         self.base.incarnation
     }
 
-    /// One past the highest number that was appended in order.
-    pub(crate) fn stored_end(&self) -> Seq {
-        self.stored_end
+    /// How far a block that is sealed now may say that numbers were written: what is missing below is lost.
+    pub(crate) fn claimed_end(&self) -> Seq {
+        if self.claims_synced_only {
+            self.figures.synced_end
+        } else {
+            self.stored_end
+        }
     }
 
     pub(crate) fn figures(&self) -> Figures {
@@ -307,6 +310,7 @@ impl Queue {
         let mut read = Read::default();
         let mut at = from;
         let mut met = Vec::new();
+        let mut last = None;
         while at < end && read.block.is_none() {
             match self.store.read(at) {
                 Ok(Some(block)) if block.first() < end => read.block = Some(block),
@@ -319,12 +323,15 @@ impl Queue {
                     resume,
                 }) => {
                     met.push(unit);
+                    let this = Some((unit, reason.clone()));
+                    let again = last == this;
+                    last = this;
                     let lost = from..from;
                     self.damaged
                         .entry(unit)
                         .or_insert(Damage { path, reason, lost });
                     match resume.or_else(|| self.store.unit_after(unit)) {
-                        Some(resume) => at = resume.max(at + 1),
+                        Some(resume) => at = resume.max(at + u64::from(again)),
                         None => break,
                     }
                 }
@@ -344,6 +351,9 @@ impl Queue {
             None => self.stored_end.max(self.store.end()),
         };
         read.missing = self.account(from..stop, known);
+        if met.is_empty() {
+            self.look_for_the_lost(&read.missing);
+        }
         for unit in met {
             if let Some(damage) = self.damaged.get_mut(&unit) {
                 let start = if damage.lost.is_empty() {
@@ -355,6 +365,24 @@ impl Queue {
             }
         }
         Ok(read)
+    }
+
+    /// What is lost and was not met as damage may be in bytes at a unit's end that look like a write that was cut off:
+    /// then the unit is kept.
+    fn look_for_the_lost(&mut self, missing: &[(Range<Seq>, Outcome)]) {
+        let lost = missing
+            .iter()
+            .find(|(_, outcome)| *outcome == Outcome::Lost);
+        if let Some((lost, _)) = lost
+            && let Some((unit, path)) = self.store.suspect(lost.start)
+        {
+            let damage = Damage {
+                path,
+                reason: format!("cut off: numbers from {} on are missing", lost.start),
+                lost: lost.clone(),
+            };
+            self.damaged.entry(unit).or_insert(damage);
+        }
     }
 
     /// What became of numbers that no block holds. A clean stop had saved everything below `clean_tail`, and
@@ -444,15 +472,21 @@ impl Queue {
         self.store.oldest_unit(from).map(|(_, range)| range)
     }
 
-    /// Puts everything on the device.
+    /// Puts everything on the device, and the cursor with it.
     pub(crate) fn sync(&mut self, ledger: &Ledger) -> Result<(), StoreError> {
+        self.sync_data()?;
+        self.write_checkpoint(ledger, Persist::Device)
+    }
+
+    /// Puts everything that was appended on the device.
+    pub(crate) fn sync_data(&mut self) -> Result<(), StoreError> {
         self.check_lock()?;
         self.store.sync()?;
         self.figures.syncs += 1;
         self.figures.synced_end = self.stored_end;
-        // The data is there, so the checkpoint may say so.
+        // The data is there, so the next checkpoint may say so.
         self.base.tail = self.stored_end;
-        self.write_checkpoint(ledger, Persist::Device)
+        Ok(())
     }
 
     /// Ends the incarnation cleanly: everything below `next_seq` is saved or finished.
@@ -492,113 +526,6 @@ impl Queue {
 fn free_min(directory: &Directory) -> u64 {
     let space = directory.disk().space(directory.path());
     space.map_or(0, |space| FREE_BYTES.min(space.total / 20))
-}
-
-#[cfg(feature = "sled")]
-fn block_bytes_max(settings: &Settings) -> usize {
-    use crate::store::sled::{SledOptions, value_bytes_max};
-    let options = SledOptions::new(PathBuf::new(), Vec::new(), settings.disk_bytes_max);
-    value_bytes_max(options.segment_bytes) - HEADER_LEN
-}
-
-#[cfg(not(feature = "sled"))]
-fn block_bytes_max(_: &Settings) -> usize {
-    (16 << 10) - HEADER_LEN
-}
-
-fn limits(settings: &Settings) -> Limits {
-    let most = block_bytes_max(settings);
-    // What is read ahead can't be dropped any more, and what is taken gives no space back before it is checkpointed:
-    // both must be small against a quota.
-    let share = settings.disk_bytes_max.map_or(u64::MAX, |max| max / 16);
-    let refill_max = (settings.memory_bytes_max / 4)
-        .min(usize::try_from(share).unwrap_or(usize::MAX))
-        .clamp(1, REFILL_BYTES);
-    Limits {
-        memory_items: settings.memory_items,
-        staging_max: ((settings.memory_bytes_max - refill_max) as u64).clamp(1, STAGING_BYTES),
-        refill_max,
-        checkpoint_bytes: share.clamp(1, CHECKPOINT_BYTES),
-        block_bytes: settings.block_bytes.map_or(most, |bytes| bytes.min(most)),
-        write_ahead: settings.is_write_ahead(),
-    }
-}
-
-fn check_storage(settings: &Settings) -> Result<(), OpenError> {
-    #[cfg(test)]
-    if settings.sim.is_some() {
-        return Ok(());
-    }
-    match settings.storage {
-        #[cfg(feature = "sled")]
-        Storage::Sled => {
-            use crate::store::sled::QUOTA_BYTES_LEAST;
-            match settings.disk_bytes_max {
-                Some(found) if found < QUOTA_BYTES_LEAST => {
-                    Err(crate::error::ConfigError::TooSmall {
-                        setting: "disk_bytes_max",
-                        found,
-                        least: QUOTA_BYTES_LEAST,
-                    }
-                    .into())
-                }
-                _ => Ok(()),
-            }
-        }
-        #[cfg(not(feature = "sled"))]
-        Storage::Sled => Err(crate::error::ConfigError::StorageUnavailable {
-            storage: "sled",
-            feature: "sled",
-        }
-        .into()),
-    }
-}
-
-fn open_store(
-    settings: &Settings,
-    directory: &Directory,
-    identity: Vec<u8>,
-) -> Result<Box<dyn Store>, OpenError> {
-    let store = open_plain_store(settings, directory, identity)?;
-    #[cfg(any(test, feature = "test-util"))]
-    let store = Box::new(crate::store::faulty::Faulty::new(
-        store,
-        settings.faults.clone(),
-    ));
-    Ok(store)
-}
-
-#[cfg_attr(
-    not(feature = "sled"),
-    allow(
-        unused_variables,
-        clippy::needless_pass_by_value,
-        reason = "no store uses them"
-    )
-)]
-fn open_plain_store(
-    settings: &Settings,
-    directory: &Directory,
-    identity: Vec<u8>,
-) -> Result<Box<dyn Store>, OpenError> {
-    #[cfg(test)]
-    if let Some(disk) = &settings.sim {
-        return Ok(Box::new(crate::store::sim::SimStore::open(disk.clone(), 8)));
-    }
-    match settings.storage {
-        #[cfg(feature = "sled")]
-        Storage::Sled => {
-            use crate::store::sled::{SledOptions, SledStore};
-            let options = SledOptions::new(directory.store(), identity, settings.disk_bytes_max);
-            Ok(Box::new(SledStore::open(options)?))
-        }
-        #[cfg(not(feature = "sled"))]
-        Storage::Sled => Err(crate::error::ConfigError::StorageUnavailable {
-            storage: "sled",
-            feature: "sled",
-        }
-        .into()),
-    }
 }
 
 #[cfg(test)]

@@ -243,11 +243,8 @@ impl<T> Work<'_, T> {
                 .collect::<Vec<Arc<Block>>>();
         }
         let items: u64 = blocks.iter().map(|block| u64::from(block.count())).sum();
-        match room {
-            Room::WithinLimits => self.queue.append(&self.unwritten)?,
-            Room::AnyThereIs => self.queue.append_beyond_limits(&self.unwritten)?,
-        }
-        self.unwritten.clear();
+        self.append_unwritten(room)?;
+        self.forget_unwritten();
         self.shared.enter(|state, _| state.figures.spilled += items);
         Ok(())
     }
@@ -407,7 +404,7 @@ impl<T> Work<'_, T> {
         let written = self.append_older(&packer.finish(), Room::WithinLimits);
         if written.is_err() {
             // A sync is asked for again with what memory has then; these blocks are not the tail's.
-            self.unwritten.clear();
+            self.forget_unwritten();
         }
         written.map_err(SyncError::Store)
     }

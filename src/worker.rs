@@ -95,10 +95,19 @@ enum Step {
     Tell(Vec<Event>),
     Crash,
     Save,
-    DropOldest { from: Seq },
-    Read { from: Seq, end: Seq },
+    DropOldest {
+        from: Seq,
+    },
+    Read {
+        from: Seq,
+        end: Seq,
+    },
     Write,
-    Sync { request: u64 },
+    Sync {
+        request: u64,
+    },
+    /// What was written has waited long enough.
+    Flush,
     Checkpoint,
     ProbeRoom,
     Park(Option<Instant>),
@@ -139,8 +148,13 @@ pub(crate) struct Work<'a, T> {
     pub(crate) queue: Queue,
     /// Sealed blocks that the store hasn't confirmed. They are tried again as they are: the store may have some of them.
     pub(crate) unwritten: Vec<Arc<Block>>,
+    /// The store has `unwritten`, but not yet as safely as senders were promised.
+    appended: bool,
     writing: Retry,
     reading: Retry,
+    syncing: Retry,
+    /// Since when something that was written has waited for a sync.
+    unsynced_since: Option<Instant>,
     /// The store had no space for what it was given last, whatever the file system says is free.
     is_refused: bool,
     /// The last step was a read: a write comes first, if there is one.
@@ -153,8 +167,11 @@ impl<'a, T> Work<'a, T> {
             shared,
             queue,
             unwritten: Vec::new(),
+            appended: false,
             writing: Retry::default(),
             reading: Retry::default(),
+            syncing: Retry::default(),
+            unsynced_since: None,
             is_refused: false,
             has_read: false,
         }
@@ -170,6 +187,7 @@ impl<'a, T> Work<'a, T> {
                 Step::Read { from, end } => self.read(from, end),
                 Step::Write => self.write(),
                 Step::Sync { request } => self.sync(request),
+                Step::Flush => self.flush(),
                 Step::Checkpoint => self.checkpoint(),
                 Step::ProbeRoom => self.probe_room(),
                 Step::Park(until) => park(until),
@@ -188,6 +206,7 @@ impl<'a, T> Work<'a, T> {
         let now = sync::now();
         let waker = thread_waker();
         let (writing, reading) = (self.writing.is_due(now), self.reading.is_due(now));
+        let flush_at = self.flush_at();
         let retries = [
             self.writing.at.filter(|_| !writing),
             self.reading.at.filter(|_| !reading),
@@ -212,6 +231,10 @@ impl<'a, T> Work<'a, T> {
                 state.deadline = None;
                 state.life_waiters.wake_all(wakes);
             }
+            if state.fault.is_none() && flush_at.is_some_and(|at| at <= now) {
+                state.busy_since = Some(now);
+                return Step::Flush;
+            }
             let may_write = writing && state.fault.is_none();
             let has_write = may_write && (retry_write || state.wants_write());
             let step = if state.phase == Phase::Open {
@@ -233,6 +256,7 @@ impl<'a, T> Work<'a, T> {
                     .into_iter()
                     .flatten()
                     .chain(state.deadline)
+                    .chain(flush_at.filter(|_| state.fault.is_none()))
                     .chain(adapters)
                     .min();
                 state.worker = Worker::Parked(waker);
@@ -271,23 +295,23 @@ impl<'a, T> Work<'a, T> {
                 }
                 (state.staging.begin_write(WRITE_BYTES), state.ledger.clone())
             });
-            let mut prev_end = self.queue.stored_end();
+            let syncs = self.shared.settings.is_sync();
+            let mut prev_end = self.queue.claimed_end();
             for block in batch {
                 let sealed = block.seal_copy(&self.seal(prev_end, &ledger));
-                prev_end = sealed.end();
+                if !syncs {
+                    prev_end = sealed.end();
+                }
                 self.unwritten.push(Arc::new(sealed));
             }
         }
-        match room {
-            Room::WithinLimits => self.queue.append(&self.unwritten)?,
-            Room::AnyThereIs => self.queue.append_beyond_limits(&self.unwritten)?,
-        }
+        self.append_unwritten(room)?;
         let items = self
             .unwritten
             .iter()
             .map(|block| u64::from(block.header().count))
             .sum::<u64>();
-        self.unwritten.clear();
+        self.forget_unwritten();
         self.is_refused = false;
         let room = self.queue.room();
         let figures = self.queue.figures();
@@ -306,6 +330,51 @@ impl<'a, T> Work<'a, T> {
             self.queue.checkpoint(&ledger)?;
         }
         Ok(())
+    }
+
+    /// Makes the sealed blocks as safe as was promised. What failed is tried again where it failed: blocks that the
+    /// store has are not given to it twice.
+    pub(crate) fn append_unwritten(&mut self, room: Room) -> Result<(), StoreError> {
+        if !self.appended {
+            match room {
+                Room::WithinLimits => self.queue.append(&self.unwritten)?,
+                Room::AnyThereIs => self.queue.append_beyond_limits(&self.unwritten)?,
+            }
+            self.appended = true;
+        }
+        if self.shared.settings.is_sync() {
+            self.queue.sync_data()?;
+        } else if self.shared.settings.sync_within().is_some() {
+            self.unsynced_since.get_or_insert_with(sync::now);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn forget_unwritten(&mut self) {
+        self.unwritten.clear();
+        self.appended = false;
+    }
+
+    /// When what was written must be on the device.
+    fn flush_at(&self) -> Option<Instant> {
+        let within = self.shared.settings.sync_within()?;
+        let due = self.unsynced_since? + within;
+        Some(self.syncing.at.map_or(due, |retry| retry.max(due)))
+    }
+
+    fn flush(&mut self) {
+        match self.queue.sync_data() {
+            Ok(()) => {
+                self.syncing.reset();
+                self.unsynced_since = None;
+                let figures = self.queue.figures();
+                self.shared.enter(|state, _| state.take_figures(&figures));
+            }
+            Err(error) => {
+                self.syncing.later();
+                self.note_trouble(&error);
+            }
+        }
     }
 
     pub(crate) fn seal(&self, prev_end: Seq, ledger: &Ledger) -> Seal {
@@ -494,6 +563,7 @@ impl<'a, T> Work<'a, T> {
         }
         let ledger = self.shared.enter(|state, _| state.ledger.clone());
         self.queue.sync(&ledger).map_err(SyncError::Store)?;
+        self.unsynced_since = None;
         let figures = self.queue.figures();
         self.shared.enter(|state, _| state.take_figures(&figures));
         Ok(true)

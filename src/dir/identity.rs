@@ -18,6 +18,7 @@
 use super::bytes::{Fields, Unreadable, seal, unseal};
 use super::{ChannelId, Directory, FORMAT_VERSION, clock, fs};
 use crate::error::{OpenError, SchemaTag, StoreError};
+use crate::store::log::format::identity_in;
 use std::io;
 
 pub(super) const MAGIC: [u8; 8] = *b"OVSPCHAN";
@@ -150,22 +151,27 @@ fn random_id(directory: &Directory) -> Result<ChannelId, StoreError> {
 /// The first identity that can be read: the `channel` file's, or a copy's, the newest unit's first, because a
 /// directory adopts a tag and never loses one. `true` when it is the file's own.
 pub(super) fn find(directory: &Directory) -> Result<Option<(Identity, bool)>, OpenError> {
-    if let Some(identity) = read(directory, &directory.channel())? {
+    if let Some(bytes) = fs::read(directory.disk(), &directory.channel())?
+        && let Some(identity) = decode(directory, &bytes)?
+    {
         return Ok(Some((identity, true)));
     }
     for copy in directory.identity_copies()? {
-        if let Some(identity) = read(directory, &copy)? {
+        let bytes = fs::read(directory.disk(), &copy)?.unwrap_or_default();
+        // In a segment it stands behind the header.
+        let bytes = identity_in(&bytes).unwrap_or(&bytes);
+        if let Some(identity) = decode(directory, bytes)? {
             return Ok(Some((identity, false)));
         }
     }
     Ok(None)
 }
 
-fn read(directory: &Directory, path: &std::path::Path) -> Result<Option<Identity>, OpenError> {
-    match fs::read(directory.disk(), path)?.map(|bytes| Identity::decode(&bytes)) {
-        Some(Ok(identity)) => Ok(Some(identity)),
-        Some(Err(Unreadable::Version(found))) => Err(directory.wrong_format(Some(found))),
-        Some(Err(Unreadable::Damaged)) | None => Ok(None),
+fn decode(directory: &Directory, bytes: &[u8]) -> Result<Option<Identity>, OpenError> {
+    match Identity::decode(bytes) {
+        Ok(identity) => Ok(Some(identity)),
+        Err(Unreadable::Version(found)) => Err(directory.wrong_format(Some(found))),
+        Err(Unreadable::Damaged) => Ok(None),
     }
 }
 

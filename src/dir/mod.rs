@@ -6,7 +6,7 @@
 //! LOCK           the owner, and the operating system's lock
 //! channel        identity: format, codec, schema tag, channel id
 //! checkpoint     cursor, counters and tail, in two slots
-//! sled/          the store
+//! sled/, log/    the store
 //! quarantine/    damaged units
 //! dead-letters/  items that were given up
 //! ```
@@ -41,7 +41,8 @@ pub(crate) type ChannelId = [u8; 16];
 const LOCK: &str = "LOCK";
 const CHANNEL: &str = "channel";
 const CHECKPOINT: &str = "checkpoint";
-const STORE: &str = "sled";
+const SLED: &str = "sled";
+const LOG: &str = "log";
 const QUARANTINE: &str = "quarantine";
 const DEAD_LETTERS: &str = "dead-letters";
 const UNIT_IDENTITY: &str = "identity";
@@ -120,13 +121,15 @@ impl Directory {
         let fresh = found.is_none()
             && opened.is_none()
             && !fs::exists(self.disk(), &self.channel())?
-            && !fs::exists(self.disk(), &self.store())?;
+            && !fs::exists(self.disk(), &self.store(StoreKind::Sled))?
+            && !fs::exists(self.disk(), &self.store(StoreKind::Log))?;
         let origin = match &found {
             _ if fresh => Origin::Created,
             Some((_, true)) if adopts => Origin::Adopted,
             Some((_, true)) => Origin::Kept,
             _ => Origin::Rebuilt,
         };
+        let moves = matches!(&found, Some((identity, _)) if identity.store != store);
         let mut identity = if let Some((identity, _)) = found {
             identity
         } else {
@@ -139,6 +142,7 @@ impl Directory {
         if adopts {
             identity.schema.clone_from(wanted);
         }
+        identity.store = store;
         // The checkpoint comes before the identity: where a crash leaves only the first, the next open finds its
         // channel id there, and where there is an identity, a missing checkpoint is damage.
         let (checkpoint_file, checkpoint) = if let Some(opened) = opened {
@@ -155,7 +159,7 @@ impl Directory {
                 fresh.then_some(first),
             )
         };
-        if origin != Origin::Kept {
+        if origin != Origin::Kept || moves {
             identity.write(self)?;
         }
         Ok(Contents {
@@ -194,28 +198,29 @@ impl Directory {
         temporary(&self.checkpoint())
     }
 
-    /// The store's own directory.
-    pub(crate) fn store(&self) -> PathBuf {
-        self.path.join(STORE)
+    /// The own directory of a store.
+    pub(crate) fn store(&self, kind: StoreKind) -> PathBuf {
+        self.path.join(match kind {
+            StoreKind::Sled => SLED,
+            StoreKind::Log => LOG,
+        })
     }
 
     pub(crate) fn quarantine(&self) -> PathBuf {
         self.path.join(QUARANTINE)
     }
 
-    /// The copies of the identity in the store's units, the newest unit's first.
+    /// Where the copies of the identity are: in the units of the stores, the newest unit's first.
     fn identity_copies(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let mut units = fs::entries(self.disk(), &self.store())?;
-        units.retain(|unit| {
-            unit.path
-                .file_name()
-                .and_then(OsStr::to_str)
-                .is_some_and(is_unit)
+        let segments = fs::entries(self.disk(), &self.store(StoreKind::Log))?;
+        let units = fs::entries(self.disk(), &self.store(StoreKind::Sled))?;
+        let units = units.into_iter().rev().filter(|unit| {
+            let name = unit.path.file_name().and_then(OsStr::to_str);
+            name.is_some_and(is_unit)
         });
-        Ok(units
-            .into_iter()
-            .rev()
-            .map(|unit| unit.path.join(UNIT_IDENTITY))
+        let segments = segments.into_iter().rev().map(|segment| segment.path);
+        Ok(segments
+            .chain(units.map(|unit| unit.path.join(UNIT_IDENTITY)))
             .collect())
     }
 
@@ -233,7 +238,8 @@ fn is_known(name: &OsStr) -> bool {
         LOCK,
         CHANNEL,
         CHECKPOINT,
-        STORE,
+        SLED,
+        LOG,
         QUARANTINE,
         DEAD_LETTERS,
         LOST_AND_FOUND,

@@ -23,7 +23,7 @@ fn image(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn put_copy(root: &Path, unit: Seq, identity: &Identity) {
-    let unit = root.join(STORE).join(format!("{unit:020}"));
+    let unit = root.join(SLED).join(format!("{unit:020}"));
     std_fs::create_dir_all(&unit).unwrap();
     std_fs::write(unit.join(UNIT_IDENTITY), identity.encode()).unwrap();
 }

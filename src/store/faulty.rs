@@ -6,7 +6,7 @@ use crate::ledger::Ledger;
 use crate::seq::Seq;
 use crate::store::{ReadError, Store};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An operation of a store that can be made to fail.
@@ -113,6 +113,10 @@ impl Store for Faulty {
 
     fn exclude(&mut self, unit: Seq) {
         self.inner.exclude(unit);
+    }
+
+    fn suspect(&mut self, at: Seq) -> Option<(Seq, PathBuf)> {
+        self.inner.suspect(at)
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -6,6 +6,7 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod faulty;
+pub(crate) mod log;
 #[cfg(test)]
 pub(crate) mod sim;
 #[cfg(feature = "sled")]
@@ -59,6 +60,12 @@ pub(crate) trait Store: Send {
     /// Leaves the unit's files where they are and treats it as gone from now on.
     fn exclude(&mut self, unit: Seq);
 
+    /// The unit in which number `at` should have been, and where it is, if it ends in bytes that nobody can read.
+    fn suspect(&mut self, at: Seq) -> Option<(Seq, PathBuf)> {
+        let _ = at;
+        None
+    }
+
     /// Bytes that the store's files occupy on disk now.
     fn disk_bytes(&self) -> u64;
 
@@ -78,8 +85,8 @@ pub(crate) trait Store: Send {
 pub(crate) enum ReadError {
     /// The device or the store failed: nothing is known about the data.
     Store(StoreError),
-    /// The bytes are there and wrong, or gone. With `resume`, reading can go on in the same unit from that
-    /// number; without it, nothing more can be read from this unit.
+    /// The bytes are there and wrong, or gone. With `resume`, reading goes on from that number, and the same
+    /// bytes are not reported again; without it, nothing more can be read from this unit.
     Damaged {
         unit: Seq,
         path: PathBuf,

@@ -1,0 +1,613 @@
+//! A chain of segments in which numbers ascend.
+
+use super::LogOptions;
+use super::format::{self, Home, Lane as Kind};
+use super::tail::Tail;
+use super::walk::{Ending, Found, Rest, Walk, find_ending};
+use crate::block::Block;
+use crate::disk::How;
+use crate::error::StoreError;
+use crate::seq::Seq;
+use crate::store::ReadError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A segment on disk, open or not.
+#[derive(Debug, Default)]
+pub(super) struct Segment {
+    /// Bytes of the file.
+    pub(super) len: u64,
+    /// One past its highest number, once that is known.
+    pub(super) end: Option<Seq>,
+    /// Where damage was met: it is reported once.
+    reported: BTreeSet<u64>,
+    /// It ends in bytes that are no block.
+    has_unread_tail: bool,
+    /// It has no block: it hides nothing of the one before it.
+    is_blank: bool,
+    /// There is nothing in it: its name may be taken again.
+    is_empty: bool,
+}
+
+impl Segment {
+    pub(super) fn of_len(len: u64) -> Self {
+        Self {
+            len,
+            ..Self::default()
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    options: Arc<LogOptions>,
+    kind: Kind,
+    segments: BTreeMap<Seq, Segment>,
+    /// The newest segment, while it is written to.
+    tail: Option<Tail>,
+    /// Where a process before this one stopped in the newest segment, when it may be gone on with.
+    resume_at: Option<u64>,
+    /// The segment that was read last.
+    reader: Option<(Seq, Walk)>,
+    /// One past the highest number that was ever here.
+    end: Seq,
+    /// What an earlier process left may not be on the device yet.
+    is_inherited: bool,
+    /// Names were given that may not be on the device yet.
+    has_new_names: bool,
+}
+
+impl Lane {
+    /// Looks at the end of the newest segment, and at nothing else.
+    pub(super) fn open(
+        options: &Arc<LogOptions>,
+        kind: Kind,
+        segments: BTreeMap<Seq, Segment>,
+    ) -> Result<Self, StoreError> {
+        let mut lane = Self {
+            options: Arc::clone(options),
+            kind,
+            is_inherited: !segments.is_empty(),
+            segments,
+            tail: None,
+            resume_at: None,
+            reader: None,
+            end: 0,
+            has_new_names: false,
+        };
+        lane.find_end()?;
+        Ok(lane)
+    }
+
+    fn find_end(&mut self) -> Result<(), StoreError> {
+        let Some((&name, segment)) = self.segments.last_key_value() else {
+            return Ok(());
+        };
+        let len = segment.len;
+        let Ending {
+            position,
+            end,
+            rest,
+        } = self.ending(name)?;
+        self.end = match (end, rest) {
+            (Some(end), _) => end,
+            // Somebody had stored its first number; reading there reports the damage. Were that number given out
+            // again, its block would go here.
+            (None, Rest::Unreadable) => name.saturating_add(1),
+            (None, _) => name,
+        };
+        if let Some(segment) = self.segments.get_mut(&name) {
+            segment.end = end;
+            segment.has_unread_tail = rest != Rest::Nothing;
+            segment.is_blank = end.is_none();
+            segment.is_empty = end.is_none() && rest != Rest::Unreadable;
+        }
+        // Nothing is written behind bytes that nobody can read: they are kept, and a new segment begins.
+        self.resume_at = (rest == Rest::Nothing && position == len).then_some(position);
+        Ok(())
+    }
+
+    fn ending(&self, name: Seq) -> Result<Ending, StoreError> {
+        let path = self.path(name);
+        self.options
+            .disk
+            .open(&path, How::Read)
+            .and_then(|mut file| find_ending(file.as_mut(), self.home(name)))
+            .map_err(|error| StoreError::io("read", &path, error))
+    }
+
+    pub(super) fn path(&self, name: Seq) -> PathBuf {
+        self.options.dir.join(format::file_name(self.kind, name))
+    }
+
+    fn home(&self, name: Seq) -> Home {
+        Home::new(&self.options.channel, self.kind, name)
+    }
+
+    pub(super) fn end(&self) -> Seq {
+        self.end
+    }
+
+    pub(super) fn names(&self) -> impl DoubleEndedIterator<Item = Seq> {
+        self.segments.keys().copied()
+    }
+
+    pub(super) fn contains(&self, name: Seq) -> bool {
+        self.segments.contains_key(&name)
+    }
+
+    pub(super) fn newest(&self) -> Option<Seq> {
+        self.segments.last_key_value().map(|(name, _)| *name)
+    }
+
+    pub(super) fn name_above(&self, name: Seq) -> Option<Seq> {
+        let above = name.checked_add(1)?;
+        self.segments.range(above..).next().map(|(name, _)| *name)
+    }
+
+    pub(super) fn name_at_or_below(&self, seq: Seq) -> Option<Seq> {
+        self.segments
+            .range(..=seq)
+            .next_back()
+            .map(|(name, _)| *name)
+    }
+
+    /// Where the numbers of a segment end: exactly where that is known, else at the next name.
+    pub(super) fn end_of(&self, name: Seq) -> Seq {
+        let known = self.segments.get(&name).and_then(|segment| segment.end);
+        known
+            .or_else(|| self.name_above(name))
+            .unwrap_or(self.end)
+            .max(name)
+    }
+
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.len).sum()
+    }
+
+    // ---- reading ----------------------------------------------------------------------------
+
+    /// The first block that holds `at` or a number above it.
+    pub(super) fn read(&mut self, at: Seq) -> Result<Option<Block>, ReadError> {
+        let mut name = self
+            .name_at_or_below(at)
+            .or_else(|| self.segments.keys().next().copied());
+        while let Some(here) = name {
+            if let Some(block) = self.find(here, at)? {
+                return self.nearer(here, at, block).map(Some);
+            }
+            name = self.name_above(here);
+        }
+        match self.before(None, at) {
+            Some(before) => self.find(before, at),
+            None => Ok(None),
+        }
+    }
+
+    /// A name ends the segment before it. But one without a block, with a wrong name perhaps, hides nothing.
+    fn nearer(&mut self, name: Seq, at: Seq, block: Block) -> Result<Block, ReadError> {
+        if block.first() > at
+            && let Some(before) = self.before(Some(name), at)
+            && let Some(other) = self.find(before, at)?
+            && other.first() < block.first()
+        {
+            return Ok(other);
+        }
+        Ok(block)
+    }
+
+    /// The last segment with blocks, before `name` if there is one, if it may reach beyond `at`.
+    fn before(&self, name: Option<Seq>, at: Seq) -> Option<Seq> {
+        let below = self.segments.iter().rev();
+        let mut below = below.filter(|(other, _)| name.is_none_or(|name| **other < name));
+        let (before, segment) = below.find(|(_, segment)| !segment.is_blank)?;
+        segment.end.is_none_or(|end| end > at).then_some(*before)
+    }
+
+    fn find(&mut self, name: Seq, at: Seq) -> Result<Option<Block>, ReadError> {
+        let limit = self.limit(name);
+        let path = self.path(name);
+        let failed = |error| StoreError::io("read", &path, error);
+        loop {
+            let walk = self.walk(name).map_err(failed)?;
+            let found = walk.find(at, limit).map_err(failed)?;
+            let (passed, has_unread_tail) = (walk.passed(), walk.has_unread_tail());
+            let is_tail = self.tail.as_ref().is_some_and(|tail| tail.name == name);
+            let Some(segment) = self.segments.get_mut(&name) else {
+                return Ok(None);
+            };
+            match found {
+                Found::Block(block) => return Ok(Some(block)),
+                Found::End => {
+                    if !is_tail {
+                        segment.end = segment.end.max(Some(passed.max(name)));
+                        segment.has_unread_tail |= has_unread_tail;
+                        segment.is_blank = passed == 0;
+                    }
+                    return Ok(None);
+                }
+                Found::Damage { position, reason } => {
+                    if segment.reported.insert(position) {
+                        return Err(ReadError::Damaged {
+                            unit: name,
+                            path,
+                            reason: format!("at byte {position}: {reason}"),
+                            resume: Some(at),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The end of what counts in a segment.
+    fn limit(&self, name: Seq) -> u64 {
+        match &self.tail {
+            Some(tail) if tail.name == name => tail.position,
+            _ => self.segments.get(&name).map_or(0, |segment| segment.len),
+        }
+    }
+
+    fn walk(&mut self, name: Seq) -> std::io::Result<&mut Walk> {
+        let reader = match self.reader.take() {
+            Some(reader) if reader.0 == name => reader,
+            _ => {
+                let file = self.options.disk.open(&self.path(name), How::Read)?;
+                (name, Walk::new(file, self.home(name))?)
+            }
+        };
+        Ok(&mut self.reader.insert(reader).1)
+    }
+
+    /// The segment where the numbers from `at` on should be, if there is something in it that can't be read.
+    pub(super) fn suspect(&mut self, at: Seq) -> Option<(Seq, PathBuf)> {
+        let name = self.name_at_or_below(at)?;
+        let segment = self.segments.get(&name)?;
+        segment.has_unread_tail.then(|| (name, self.path(name)))
+    }
+
+    // ---- writing ----------------------------------------------------------------------------
+
+    /// Appends all of `blocks` or, as far as anybody can tell, none.
+    pub(super) fn append(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
+        self.settle_suspect()?;
+        let was = self.tail.as_ref().map(|tail| (tail.name, tail.position));
+        let (end, newest) = (self.end, self.newest());
+        let appended = self.append_pieces(blocks);
+        if appended.is_err() {
+            self.take_back(was, newest);
+            self.end = end;
+        }
+        appended
+    }
+
+    fn append_pieces(&mut self, mut blocks: &[Arc<Block>]) -> Result<(), StoreError> {
+        while let Some(first) = blocks.first() {
+            let room = self.prepare_tail(first.first())?;
+            let mut bytes = 0;
+            // The block that fills a segment still goes to it.
+            let count = blocks
+                .iter()
+                .take_while(|block| {
+                    let fits = bytes < room;
+                    bytes += block.as_bytes().len() as u64;
+                    fits
+                })
+                .count();
+            let (piece, rest) = blocks.split_at(count.max(1));
+            self.write(piece)?;
+            blocks = rest;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, piece: &[Arc<Block>]) -> Result<(), StoreError> {
+        let Some(tail) = self.tail.as_mut() else {
+            return Ok(());
+        };
+        let name = tail.name;
+        let written = tail.write(piece);
+        let position = tail.position;
+        if written.is_ok() && self.options.keep_unsynced {
+            tail.unsynced.extend(piece.iter().cloned());
+        }
+        let end = piece.last().map_or(self.end, |last| last.end());
+        if let Some(segment) = self.segments.get_mut(&name) {
+            segment.len = position;
+            if written.is_ok() {
+                segment.end = Some(end);
+                segment.is_empty = false;
+                segment.is_blank = false;
+            }
+        }
+        written.map_err(|error| StoreError::io("write", &self.path(name), error))?;
+        self.end = self.end.max(end);
+        Ok(())
+    }
+
+    /// Sees to it that there is a segment to write to; how many bytes are left in it.
+    fn prepare_tail(&mut self, first: Seq) -> Result<u64, StoreError> {
+        if let Some(position) = self.resume_at.take()
+            && position < self.options.segment_bytes
+        {
+            self.reopen(position)?;
+        }
+        let left = |tail: &Tail| self.options.segment_bytes.saturating_sub(tail.position);
+        match self.tail.as_ref().map(left) {
+            Some(left) if left > 0 => Ok(left),
+            _ => {
+                self.roll(first)?;
+                Ok(self.options.segment_bytes)
+            }
+        }
+    }
+
+    /// Goes on with the newest segment of an earlier process.
+    fn reopen(&mut self, position: u64) -> Result<(), StoreError> {
+        let Some(name) = self.newest() else {
+            return Ok(());
+        };
+        let path = self.path(name);
+        let file = self
+            .options
+            .disk
+            .open(&path, How::Write)
+            .map_err(|error| StoreError::io("open", &path, error))?;
+        // How much of it that process had synced is not known.
+        self.tail = Some(Tail::new(name, file, self.home(name), position, 0));
+        Ok(())
+    }
+
+    /// Ends the segment that is written to and begins the one named `name`. The old one is on the device before the
+    /// new one has a name: only the newest segment ever holds anything that a power cut may take.
+    fn roll(&mut self, name: Seq) -> Result<(), StoreError> {
+        if self.tail.is_some() {
+            self.sync_tail()?;
+            self.tail = None;
+        }
+        let path = self.path(name);
+        let in_the_way = self
+            .segments
+            .get(&name)
+            .is_some_and(|there| !there.is_empty);
+        if in_the_way {
+            let reason = format!("it holds something, and number {name} is to be stored anew");
+            return Err(StoreError::Damaged { path, reason });
+        }
+        self.reader = None;
+        let made = self.options.disk.open(&path, How::Create).and_then(|file| {
+            let mut tail = Tail::new(name, file, self.home(name), 0, 0);
+            tail.write_header(&self.header(name))?;
+            Ok(tail)
+        });
+        let tail = match made {
+            Ok(tail) => tail,
+            Err(error) => {
+                let _ = self.options.disk.remove_file(&path);
+                return Err(StoreError::io("create", &path, error));
+            }
+        };
+        self.has_new_names = true;
+        let segment = Segment {
+            len: tail.position,
+            end: Some(name),
+            is_empty: true,
+            ..Segment::default()
+        };
+        self.segments.insert(name, segment);
+        self.tail = Some(tail);
+        Ok(())
+    }
+
+    fn header(&self, name: Seq) -> Vec<u8> {
+        format::encode_header(self.kind, name, &self.options.identity)
+    }
+
+    /// Undoes a failed append: segments that it began go, and the one before ends where it did.
+    fn take_back(&mut self, was: Option<(Seq, u64)>, newest: Option<Seq>) {
+        let begun: Vec<Seq> = match newest {
+            Some(newest) => self.names().filter(|name| *name > newest).collect(),
+            None => self.names().collect(),
+        };
+        if !begun.is_empty() {
+            self.tail = None;
+            self.reader = None;
+        }
+        for name in begun {
+            // Where the file stays, the next attempt writes over it.
+            let _ = self.options.disk.remove_file(&self.path(name));
+            self.segments.remove(&name);
+        }
+        let Some((name, position)) = was else {
+            // What was gone on with is gone on with again.
+            self.tail = None;
+            let _ = self.find_end();
+            return;
+        };
+        if self.tail.is_none() {
+            let file = self.options.disk.open(&self.path(name), How::Write);
+            self.tail = file
+                .ok()
+                .map(|file| Tail::new(name, file, self.home(name), position, position));
+        }
+        if let Some(tail) = self.tail.as_mut() {
+            tail.take_back(position);
+            let len = tail.position;
+            if let Some(segment) = self.segments.get_mut(&name) {
+                segment.len = len;
+            }
+        }
+    }
+
+    // ---- to the device ----------------------------------------------------------------------
+
+    /// Puts everything on the device. A sync that fails is never repeated on the same file.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        self.settle_suspect()?;
+        if self.is_inherited {
+            self.sync_inherited()?;
+        }
+        self.sync_tail()?;
+        // What is in a file is on the device only when the file's name is.
+        if self.has_new_names {
+            let dir = &self.options.dir;
+            let synced = self.options.disk.sync_dir(dir);
+            synced.map_err(|error| StoreError::io("sync", dir, error))?;
+            self.has_new_names = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn unsynced_bytes(&self) -> u64 {
+        self.tail
+            .as_ref()
+            .map_or(0, |tail| tail.position - tail.synced.min(tail.position))
+    }
+
+    fn sync_tail(&mut self) -> Result<(), StoreError> {
+        let Some(tail) = self.tail.as_mut() else {
+            return Ok(());
+        };
+        if tail.synced == tail.position {
+            return Ok(());
+        }
+        let Err(error) = tail.sync() else {
+            return Ok(());
+        };
+        tail.is_suspect = true;
+        let name = tail.name;
+        let path = self.path(name);
+        let error = StoreError::io("sync", &path, error);
+        // The error stands if the blocks can't be saved another way.
+        self.settle_suspect().map_err(|_| error)
+    }
+
+    /// What an earlier process wrote and nobody is known to have synced.
+    fn sync_inherited(&mut self) -> Result<(), StoreError> {
+        if let Some(name) = self.newest().filter(|_| self.tail.is_none()) {
+            let path = self.path(name);
+            self.options
+                .disk
+                .open(&path, How::Write)
+                .and_then(|mut file| file.sync())
+                .map_err(|error| StoreError::io("sync", &path, error))?;
+        }
+        self.has_new_names = true;
+        self.is_inherited = false;
+        Ok(())
+    }
+
+    /// After a failed sync: writes what it should have covered to a file of its own, and goes on there.
+    fn settle_suspect(&mut self) -> Result<(), StoreError> {
+        if !self.tail.as_ref().is_some_and(|tail| tail.is_suspect) {
+            return Ok(());
+        }
+        let blocks = self.blocks_at_stake()?;
+        let Some(first) = blocks.first().map(|block| block.first()) else {
+            // Nothing of it can be read any more. Those who look for it will find it missing.
+            self.tail = None;
+            return Ok(());
+        };
+        let new = self.options.dir.join(format::new_name(self.kind, first));
+        let path = self.path(first);
+        let saved = self.write_whole(&new, first, &blocks).and_then(|tail| {
+            self.options
+                .disk
+                .rename(&new, &path)
+                .and_then(|()| self.options.disk.sync_dir(&self.options.dir))
+                .map(|()| tail)
+                .map_err(|error| StoreError::io("rename", &new, error))
+        });
+        if saved.is_err() {
+            let _ = self.options.disk.remove_file(&new);
+        }
+        let tail = saved?;
+        if let Some(suspect) = self.tail.take().filter(|suspect| suspect.name != first)
+            && let Some(segment) = self.segments.get_mut(&suspect.name)
+        {
+            segment.end = Some(first);
+        }
+        self.reader = None;
+        let segment = Segment {
+            len: tail.position,
+            end: blocks.last().map(|last| last.end()),
+            ..Segment::default()
+        };
+        self.segments.insert(first, segment);
+        self.tail = Some(tail);
+        Ok(())
+    }
+
+    fn write_whole(
+        &self,
+        path: &std::path::Path,
+        name: Seq,
+        blocks: &[Arc<Block>],
+    ) -> Result<Tail, StoreError> {
+        let written = self.options.disk.open(path, How::Create).and_then(|file| {
+            let mut tail = Tail::new(name, file, self.home(name), 0, 0);
+            tail.write_header(&self.header(name))?;
+            tail.write(blocks)?;
+            tail.sync()?;
+            Ok(tail)
+        });
+        written.map_err(|error| StoreError::io("write", path, error))
+    }
+
+    /// The blocks that a failed sync should have covered: from memory where they were kept, else as the file still
+    /// shows them.
+    fn blocks_at_stake(&mut self) -> Result<Vec<Arc<Block>>, StoreError> {
+        let Some(tail) = self.tail.as_ref() else {
+            return Ok(Vec::new());
+        };
+        if self.options.keep_unsynced && tail.synced > 0 {
+            return Ok(tail.unsynced.clone());
+        }
+        let (name, synced, limit) = (tail.name, tail.synced, tail.position);
+        let kept: BTreeMap<Seq, Arc<Block>> = tail
+            .unsynced
+            .iter()
+            .map(|block| (block.first(), Arc::clone(block)))
+            .collect();
+        let path = self.path(name);
+        let failed = |error| StoreError::io("read", &path, error);
+        let file = self.options.disk.open(&path, How::Read).map_err(failed)?;
+        let mut walk = Walk::new(file, self.home(name)).map_err(failed)?;
+        walk.jump(synced);
+        let mut blocks = kept;
+        let mut at = 0;
+        loop {
+            match walk.find(at, limit).map_err(failed)? {
+                Found::Block(block) => {
+                    at = block.end();
+                    blocks
+                        .entry(block.first())
+                        .or_insert_with(|| Arc::new(block));
+                }
+                Found::Damage { .. } => {}
+                Found::End => return Ok(blocks.into_values().collect()),
+            }
+        }
+    }
+
+    // ---- giving space back ------------------------------------------------------------------
+
+    /// Forgets a segment whose file is about to go.
+    pub(super) fn release(&mut self, name: Seq) {
+        self.tail.take_if(|tail| tail.name == name);
+        self.reader.take_if(|(open, _)| *open == name);
+        if self.newest() == Some(name) {
+            self.resume_at = None;
+        }
+    }
+
+    pub(super) fn forget(&mut self, name: Seq) -> Option<Segment> {
+        self.segments.remove(&name)
+    }
+
+    pub(super) fn close(&mut self) {
+        self.tail = None;
+        self.reader = None;
+    }
+}
