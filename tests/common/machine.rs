@@ -198,6 +198,8 @@ impl Machine {
             .memory_items(self.setup.memory_items)
             .memory_bytes_max(self.setup.memory_bytes_max)
             .block_bytes(64)
+            .segment_bytes(300)
+            .storage(self.setup.storage)
             .durability(self.setup.durability.clone())
             .when_full(self.setup.disk.policy())
             .disk_free_min(0);

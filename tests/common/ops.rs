@@ -1,7 +1,8 @@
 //! One step of a history, decoded from two bytes: the same decoder serves proptest and the fuzzer.
 
-use overspill::{Durability, FailOn, WhenFull};
+use overspill::{Durability, FailOn, Storage, WhenFull};
 use std::io;
+use std::time::Duration;
 
 /// What the disk takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ impl Disk {
 /// The channel's settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    pub(crate) storage: Storage,
     pub(crate) durability: Durability,
     pub(crate) memory_items: usize,
     pub(crate) memory_bytes_max: usize,
@@ -45,12 +47,19 @@ impl Setup {
             2 => WhenFull::DropOldest,
             _ => WhenFull::DropNewest,
         };
+        let storage = if code & 0x80 == 0 {
+            Storage::Sled
+        } else {
+            Storage::Log
+        };
         Self {
-            durability: if code & 1 == 0 {
-                Durability::Spill
-            } else {
-                Durability::Process
+            durability: match (code & 1, storage, arg >> 5) {
+                (0, ..) => Durability::Spill,
+                (_, Storage::Log, 0 | 1) => Durability::Sync,
+                (_, Storage::Log, 2) => Durability::Interval(Duration::from_millis(1)),
+                _ => Durability::Process,
             },
+            storage,
             memory_items: 1 + usize::from(code >> 1 & 3),
             memory_bytes_max: if code & 8 == 0 { 64 << 20 } else { 256 },
             disk: match arg >> 2 & 7 {
@@ -63,7 +72,7 @@ impl Setup {
     }
 
     pub(crate) fn writes_ahead(&self) -> bool {
-        self.durability == Durability::Process
+        self.durability != Durability::Spill
     }
 
     /// True when a blocking send returns without a receiver's help.
