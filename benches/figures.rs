@@ -152,7 +152,11 @@ fn live(root: &Path, items: usize) {
             }
             println!(
                 "  {name:8} {} {:6.2} M/s",
-                if batch == 1 { "one by one" } else { "in batches" },
+                if batch == 1 {
+                    "one by one"
+                } else {
+                    "in batches"
+                },
                 items as f64 / median(figures) / 1e6
             );
         }
@@ -255,7 +259,9 @@ fn open(root: &Path) {
         let mut figures = Vec::new();
         for _ in 0..ROUNDS {
             let mut channel = None;
-            figures.push(seconds(|| channel = Some(open_log(&dir, Durability::Spill))));
+            figures.push(seconds(|| {
+                channel = Some(open_log(&dir, Durability::Spill))
+            }));
             channel.unwrap().halt().unwrap();
         }
         println!(

@@ -2,11 +2,12 @@
 
 use crate::block::HEADER_LEN;
 use crate::config::{Settings, Storage};
-use crate::dir::{Directory, Identity, StoreKind};
+use crate::dir::{Directory, Identity, StoreKind, fs};
 use crate::error::{ConfigError, OpenError};
 use crate::state::Limits;
 use crate::store::Store;
 use crate::store::log::{self, LogOptions, LogStore};
+use crate::store::moving::Moving;
 use std::sync::Arc;
 
 /// Encoded bytes that staging may hold: enough to write in large pieces, little enough to be lost.
@@ -133,11 +134,34 @@ fn open_plain(
     if let Some(disk) = &settings.sim {
         return Ok(Box::new(crate::store::sim::SimStore::open(disk.clone(), 8)));
     }
-    match settings.storage {
-        Storage::Log => {
+    let wanted = kind(settings);
+    let other = match wanted {
+        StoreKind::Sled => StoreKind::Log,
+        StoreKind::Log => StoreKind::Sled,
+    };
+    let store = open_kind(wanted, settings, directory, identity)?;
+    // A directory that was written with another store is read to its end first.
+    if fs::entries(directory.disk(), &directory.store(other))?.is_empty() {
+        return Ok(store);
+    }
+    let old = open_kind(other, settings, directory, identity)?;
+    if old.units().is_empty() && old.disk_bytes() == 0 {
+        return Ok(store);
+    }
+    Ok(Box::new(Moving::new(old, store)))
+}
+
+fn open_kind(
+    kind: StoreKind,
+    settings: &Settings,
+    directory: &Directory,
+    identity: &Identity,
+) -> Result<Box<dyn Store>, OpenError> {
+    match kind {
+        StoreKind::Log => {
             let options = LogOptions {
                 disk: Arc::clone(&settings.disk),
-                dir: directory.store(StoreKind::Log),
+                dir: directory.store(kind),
                 channel: identity.channel,
                 identity: identity.encode(),
                 segment_bytes: log::segment_bytes(settings.segment_bytes, settings.disk_bytes_max),
@@ -146,13 +170,13 @@ fn open_plain(
             Ok(Box::new(LogStore::open(options)?))
         }
         #[cfg(feature = "sled")]
-        Storage::Sled => {
+        StoreKind::Sled => {
             use crate::store::sled::{SledOptions, SledStore};
-            let dir = directory.store(StoreKind::Sled);
+            let dir = directory.store(kind);
             let options = SledOptions::new(dir, identity.encode(), settings.disk_bytes_max);
             Ok(Box::new(SledStore::open(options)?))
         }
         #[cfg(not(feature = "sled"))]
-        Storage::Sled => Err(no_sled()),
+        StoreKind::Sled => Err(no_sled()),
     }
 }

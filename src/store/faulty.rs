@@ -71,6 +71,10 @@ impl Faulty {
 }
 
 impl Store for Faulty {
+    fn units(&self) -> Vec<Seq> {
+        self.inner.units()
+    }
+
     fn unit_after(&self, unit: Seq) -> Option<Seq> {
         self.inner.unit_after(unit)
     }

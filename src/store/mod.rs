@@ -1,12 +1,13 @@
 //! The seam between the durable queue and the bytes on disk.
 //!
-//! A store keeps blocks in *units* (a sled database, later a segment file), each named by a sequence number.
+//! A store keeps blocks in *units* (a sled database, a segment file), each named by a sequence number.
 //! Units are ordered by name, and a unit named `n` holds only blocks whose first number lies in
 //! `[n, name of the next unit)`. It knows nothing of items, locks or threads: one worker owns it.
 
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod faulty;
 pub(crate) mod log;
+pub(crate) mod moving;
 #[cfg(test)]
 pub(crate) mod sim;
 #[cfg(feature = "sled")]
@@ -39,6 +40,9 @@ pub(crate) trait Store: Send {
 
     /// One past the highest number that is stored (0 when nothing is).
     fn end(&self) -> Seq;
+
+    /// The names of all units, ascending.
+    fn units(&self) -> Vec<Seq>;
 
     /// The name of the unit after `unit`.
     fn unit_after(&self, unit: Seq) -> Option<Seq>;

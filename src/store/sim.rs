@@ -96,6 +96,10 @@ fn end_of(unit: &BTreeMap<Seq, Slot>) -> Option<Seq> {
 }
 
 impl Store for SimStore {
+    fn units(&self) -> Vec<Seq> {
+        self.with_units(|units| units.keys().copied().collect())
+    }
+
     fn unit_after(&self, unit: Seq) -> Option<Seq> {
         self.with_units(|units| units.range(unit + 1..).next().map(|(name, _)| *name))
     }

@@ -187,6 +187,12 @@ impl Store for LogStore {
         self.tail.end().max(self.older.end())
     }
 
+    fn units(&self) -> Vec<Seq> {
+        let mut units: Vec<Seq> = self.lanes().into_iter().flat_map(Lane::names).collect();
+        units.sort_unstable();
+        units
+    }
+
     fn unit_after(&self, unit: Seq) -> Option<Seq> {
         let names = self.lanes().map(|lane| lane.name_above(unit));
         names.into_iter().flatten().min()

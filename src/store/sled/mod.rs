@@ -290,6 +290,10 @@ impl SledStore {
 }
 
 impl Store for SledStore {
+    fn units(&self) -> Vec<Seq> {
+        self.chain.units().iter().map(|unit| unit.name).collect()
+    }
+
     fn unit_after(&self, unit: Seq) -> Option<Seq> {
         self.chain.name_above(unit)
     }
