@@ -13,7 +13,7 @@ use crate::state::State;
 use crate::stats::{OpenReport, Stats};
 use crate::sync::{self, Mutex};
 use crate::wait::{Ticket, block_until};
-use crate::worker;
+use crate::worker::{self, Desk};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -440,7 +440,7 @@ pub(crate) fn open<T: Send + 'static>(
         state: Mutex::new(state),
         settings,
         codec,
-        queue: Mutex::new(Some(queue)),
+        desk: Mutex::new(Some(Box::new(Desk::new(queue)))),
         thread: Mutex::new(None),
         start_worker: worker::start,
         watch_halt,

@@ -140,6 +140,11 @@ impl Settings {
         self.durability == Durability::Sync
     }
 
+    /// True when a thread that sends may write for itself. sled stays on the worker: it may panic, and hang.
+    pub(crate) fn lets_senders_write(&self) -> bool {
+        self.storage == Storage::Log && self.is_write_ahead()
+    }
+
     /// True when what a failed sync should have covered must still be at hand.
     pub(crate) fn keeps_unsynced(&self) -> bool {
         matches!(self.durability, Durability::Interval(_) | Durability::Sync)

@@ -7,14 +7,14 @@ use crate::codec::Codec;
 use crate::config::{Settings, WhenFull};
 use crate::dir::Quarantined;
 use crate::error::{CodecError, RecvError, SendError, StoreError, SyncError};
-use crate::queue::Queue;
 use crate::refill::{decode_record, encode_item};
 use crate::route::Route;
 use crate::seq::Seq;
-use crate::state::{Halted, Intake, Phase, RefillJob, State, Take, Worker};
+use crate::state::{Halted, Intake, Phase, RefillJob, State, Take, Worker, Writer};
 use crate::stats::OpenReport;
 use crate::sync::{JoinHandle, Mutex};
 use crate::wait::{Ticket, Wakes};
+use crate::worker::Desk;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -30,8 +30,8 @@ pub(crate) struct Shared<T> {
     pub(crate) state: Mutex<State<T>>,
     pub(crate) settings: Settings,
     pub(crate) codec: Box<dyn Codec<T>>,
-    /// The durable queue, until the worker takes it.
-    pub(crate) queue: Mutex<Option<Queue>>,
+    /// The durable queue and what belongs to it, while nobody works with it.
+    pub(crate) desk: Mutex<Option<Box<Desk>>>,
     pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
     /// Starts the worker thread; a pointer, so that handles need no bounds on `T`.
     pub(crate) start_worker: fn(&Arc<Self>),
@@ -48,11 +48,22 @@ pub(crate) struct SendOp<T> {
     admitted: Option<Seq>,
     room: Ticket,
     confirmed: Ticket,
+    patience: Patience,
+}
+
+/// Whether a sender may do I/O itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// A thread that would wait anyway.
+    MayBlock,
+    /// A task: a runtime has other things to do.
+    NeverBlocks,
 }
 
 impl<T> SendOp<T> {
-    pub(crate) fn new(item: T) -> Self {
+    pub(crate) fn new(item: T, patience: Patience) -> Self {
         Self {
+            patience,
             item: Some(item),
             record: None,
             admitted: None,
@@ -130,6 +141,9 @@ impl<T> Shared<T> {
                         return Poll::Ready(Ok(()));
                     }
                     op.admitted = Some(seq);
+                    if op.patience == Patience::MayBlock {
+                        self.lead(seq);
+                    }
                 }
                 Placed::Wait => return Poll::Pending,
                 Placed::Refused(error) => return Poll::Ready(Err(error)),
@@ -151,7 +165,12 @@ impl<T> Shared<T> {
         let Some(item) = op.item.take() else {
             return Placed::Wait;
         };
-        let placed = self.place_item(state, wakes, item, op.record.as_deref());
+        let writer = if op.patience == Patience::MayBlock && self.settings.lets_senders_write() {
+            Writer::Sender
+        } else {
+            Writer::Worker
+        };
+        let placed = self.place_item(state, wakes, item, op.record.as_deref(), writer);
         match placed {
             Ok(placed) => {
                 state.send_waiters.leave(&mut op.room, wakes);
@@ -175,6 +194,7 @@ impl<T> Shared<T> {
         wakes: &mut Wakes,
         item: T,
         record: Option<&[u8]>,
+        writer: Writer,
     ) -> Result<Placed<T>, (T, bool)> {
         match state.intake() {
             Intake::Halted => return Ok(Placed::Refused(SendError::Halted(item))),
@@ -197,7 +217,7 @@ impl<T> Shared<T> {
         match (route, record) {
             (Route::Front | Route::Staging, None) => Err((item, false)),
             (Route::Front | Route::Staging, Some(record)) => {
-                let (seq, left) = state.admit_encoded(item, record, route, wakes);
+                let (seq, left) = state.admit_encoded(item, record, route, writer, wakes);
                 Ok(Placed::Admitted(seq, left))
             }
             (Route::Behind, _) => {

@@ -10,7 +10,7 @@ use crate::core::{Shared, keep_buffer};
 use crate::error::SendError;
 use crate::route::Route;
 use crate::seq::Seq;
-use crate::state::{Intake, Phase, State};
+use crate::state::{Intake, Phase, State, Writer};
 use crate::sync::Mutex;
 use crate::wait::{Ticket, Wakes, block_until};
 use std::collections::VecDeque;
@@ -268,7 +268,7 @@ impl<T> Shared<T> {
                     }
                     _ => Route::Staging,
                 };
-                let (seq, rest) = state.admit_encoded(item, &record, route, wakes);
+                let (seq, rest) = state.admit_encoded(item, &record, route, Writer::Worker, wakes);
                 last = Some(seq);
                 left.push((rest, record));
             }

@@ -74,6 +74,7 @@ pub mod fuzzing;
 #[cfg(test)]
 #[cfg(shuttle)]
 mod handover;
+mod lead;
 mod ledger;
 #[cfg_attr(
     not(any(feature = "crossbeam", feature = "tokio")),

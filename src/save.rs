@@ -9,7 +9,7 @@ use crate::ledger::Outcome;
 use crate::refill::{Refill, decode_record, encode_item};
 use crate::route::Route;
 use crate::seq::Seq;
-use crate::state::{Halted, Phase, State, Worker, now_ms};
+use crate::state::{Halted, Phase, State, Worker, Writer, now_ms};
 use crate::sync;
 use crate::worker::{Room, Work};
 use std::collections::VecDeque;
@@ -116,7 +116,7 @@ impl<T> Work<'_, T> {
             match encode_item(&item, self.shared.codec.as_ref(), &mut record) {
                 Ok(()) => {
                     let (_, left) = self.shared.enter(|state, wakes| {
-                        state.admit_encoded(item, &record, Route::Staging, wakes)
+                        state.admit_encoded(item, &record, Route::Staging, Writer::Worker, wakes)
                     });
                     drop(left);
                 }
@@ -132,7 +132,7 @@ impl<T> Work<'_, T> {
         self.shared.enter(|state, _| state.staging.close_block());
         while unsaved.failure.is_none() {
             let left = self.shared.enter(|state, _| state.staging.has_unwritten());
-            if !left && self.unwritten.is_empty() {
+            if !left && self.desk.unwritten.is_empty() {
                 return;
             }
             let written = self.retry(deadline, |work| work.write_batch(Room::AnyThereIs));
@@ -236,8 +236,8 @@ impl<T> Work<'_, T> {
             return Ok(());
         }
         let ledger = self.shared.enter(|state, _| state.ledger.clone());
-        if self.unwritten.is_empty() {
-            self.unwritten = blocks
+        if self.desk.unwritten.is_empty() {
+            self.desk.unwritten = blocks
                 .iter()
                 .map(|block| Arc::new(block.seal_copy(&self.seal(0, &ledger))))
                 .collect::<Vec<Arc<Block>>>();
@@ -294,18 +294,19 @@ impl<T> Work<'_, T> {
                 state.unfinished_total(),
             )
         });
-        match self.queue.close(&ledger, next_seq) {
+        match self.desk.queue.close(&ledger, next_seq) {
             Ok(quarantined) => self.shared.quarantined.lock().extend(quarantined),
             Err(error) => unsaved.failure = unsaved.failure.take().or(Some(error)),
         }
-        let figures = self.queue.figures();
+        let figures = self.desk.queue.figures();
         self.shared.enter(|state, _| state.take_figures(&figures));
         saved
     }
 
     fn end(self, report: HaltReport, mut unsaved: Unsaved<T>, lost: &[Event]) {
         self.tell(lost);
-        let Self { shared, queue, .. } = self;
+        let Self { shared, desk } = self;
+        let queue = desk.queue;
         if let Err(error) = queue.abandon() {
             unsaved.failure = unsaved.failure.or(Some(error));
         }
@@ -360,7 +361,9 @@ impl<T> Work<'_, T> {
     }
 
     fn write_staging_below(&mut self, end: Seq) -> Result<(), SyncError> {
-        while !self.unwritten.is_empty() || self.shared.enter(|state, _| state.disk_end() < end) {
+        while !self.desk.unwritten.is_empty()
+            || self.shared.enter(|state, _| state.disk_end() < end)
+        {
             self.write_batch(Room::WithinLimits)
                 .map_err(SyncError::Store)?;
         }
@@ -397,7 +400,7 @@ impl<T> Work<'_, T> {
                 .for_each(|(seq, record)| packer.push(seq, record));
         }
         // Blocks of the tail that still wait for the store are sealed already, and come first.
-        while !self.unwritten.is_empty() {
+        while !self.desk.unwritten.is_empty() {
             self.write_batch(Room::WithinLimits)
                 .map_err(SyncError::Store)?;
         }

@@ -1,7 +1,7 @@
 //! The sending end.
 
 use crate::channel::Handle;
-use crate::core::{SendOp, Shared};
+use crate::core::{Patience, SendOp, Shared};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::feed::Feeder;
 use crate::sink::SendSink;
@@ -44,7 +44,7 @@ impl<T> Drop for Sending<'_, T> {
 }
 
 impl<'a, T> Sending<'a, T> {
-    fn new(shared: &'a Arc<Shared<T>>, item: T) -> Result<Self, SendError<T>> {
+    fn new(shared: &'a Arc<Shared<T>>, item: T, patience: Patience) -> Result<Self, SendError<T>> {
         let item = if shared.settings.encodes_always() {
             shared.through_the_codec(item)?
         } else {
@@ -52,7 +52,7 @@ impl<'a, T> Sending<'a, T> {
         };
         Ok(Self {
             shared,
-            op: SendOp::new(item),
+            op: SendOp::new(item, patience),
         })
     }
 
@@ -86,7 +86,7 @@ impl<T> Sender<T> {
     ///
     /// `Ok` means what [`Durability`](crate::Durability) says.
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
-        let mut sending = Sending::new(self.shared(), item)?;
+        let mut sending = Sending::new(self.shared(), item, Patience::MayBlock)?;
         match self.shared().poll_send(&mut sending.op, None) {
             Poll::Ready(result) => result,
             Poll::Pending => sending.block(None).unwrap_or(Ok(())),
@@ -99,7 +99,7 @@ impl<T> Sender<T> {
     ///
     /// [`TrySendError::Full`] gives the item back when there is no room, also while the writer is only behind.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
-        let mut sending = Sending::new(self.shared(), item)?;
+        let mut sending = Sending::new(self.shared(), item, Patience::MayBlock)?;
         if let Poll::Ready(result) = self.shared().poll_send(&mut sending.op, None) {
             return Ok(result?);
         }
@@ -118,7 +118,7 @@ impl<T> Sender<T> {
     ///
     /// [`SendTimeoutError::Timeout`] gives the item back.
     pub fn send_timeout(&self, item: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        let mut sending = Sending::new(self.shared(), item)?;
+        let mut sending = Sending::new(self.shared(), item, Patience::MayBlock)?;
         let deadline = sync::now().checked_add(timeout);
         if let Some(result) = sending.block(deadline) {
             return Ok(result?);
@@ -169,7 +169,7 @@ impl<T> Sender<T> {
     where
         T: Send,
     {
-        let sending = Sending::new(self.shared(), item);
+        let sending = Sending::new(self.shared(), item, Patience::NeverBlocks);
         async move {
             let mut sending = sending?;
             let this = &mut sending;

@@ -40,6 +40,14 @@ pub(crate) struct Limits {
     pub(crate) write_ahead: bool,
 }
 
+/// Who writes an item that must be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    Worker,
+    /// Its sender sees to it.
+    Sender,
+}
+
 /// How far the channel's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -62,6 +70,8 @@ pub(crate) enum Worker {
     Running,
     /// It waits for work.
     Parked(Waker),
+    /// It waits, and a sender does what it would do. With its waker, and whether more has come meanwhile.
+    Led(Waker, bool),
     /// It has ended.
     Gone,
 }
@@ -334,6 +344,7 @@ impl<T> State<T> {
         item: T,
         record: &[u8],
         route: Route,
+        writer: Writer,
         wakes: &mut Wakes,
     ) -> (Seq, Option<T>) {
         let seq = self.next_seq;
@@ -357,7 +368,8 @@ impl<T> State<T> {
             Some(item)
         };
         self.recv_waiters.wake_one(wakes);
-        if self.limits.write_ahead || self.staging.has_full() {
+        let is_due = self.limits.write_ahead || self.staging.has_full();
+        if is_due && writer == Writer::Worker {
             self.kick(wakes);
         }
         (seq, left)
@@ -629,6 +641,11 @@ impl<T> State<T> {
                 if let Worker::Parked(waker) = std::mem::replace(&mut self.worker, Worker::Running)
                 {
                     wakes.add(waker);
+                }
+            }
+            Worker::Led(..) => {
+                if let Worker::Led(_, was_kicked) = &mut self.worker {
+                    *was_kicked = true;
                 }
             }
             Worker::Wanted | Worker::Running | Worker::Gone => {}

@@ -61,32 +61,37 @@ fn no_thread<T>(shared: &Arc<Shared<T>>, fault: StoreError) {
 
 /// Works until the channel is halted.
 fn run<T>(shared: &Arc<Shared<T>>) {
-    let Some(queue) = shared.queue.lock().take() else {
+    let Some(desk) = shared.desk.lock().take() else {
         return;
     };
-    let worked = catch_unwind(AssertUnwindSafe(|| Work::new(shared, queue).run()));
+    let worked = catch_unwind(AssertUnwindSafe(|| Work { shared, desk }.run()));
     if worked.is_err() {
-        shared.enter(|state, wakes| {
-            let fault = StoreError::Poisoned {
-                path: shared.settings.dir.clone(),
-                message: "the worker thread panicked".to_owned(),
-            };
-            let report = HaltReport {
-                saved: state.unfinished_total(),
-                ..HaltReport::default()
-            };
-            state.phase = Phase::Halted;
-            state.worker = Worker::Gone;
-            state.fault = Some(fault.clone());
-            let items = state.take_memory_only();
-            state.halted = Some(Halted {
-                report,
-                fault: Some(HaltFault::Store(fault)),
-                items,
-            });
-            state.wake_everybody(wakes);
-        });
+        note_panic(shared);
     }
+}
+
+/// A panic in the store's code, not in foreign code: nobody knows what is on disk now.
+pub(crate) fn note_panic<T>(shared: &Arc<Shared<T>>) {
+    shared.enter(|state, wakes| {
+        let fault = StoreError::Poisoned {
+            path: shared.settings.dir.clone(),
+            message: "the worker thread panicked".to_owned(),
+        };
+        let report = HaltReport {
+            saved: state.unfinished_total(),
+            ..HaltReport::default()
+        };
+        state.phase = Phase::Halted;
+        state.worker = Worker::Gone;
+        state.fault = Some(fault.clone());
+        let items = state.take_memory_only();
+        state.halted = Some(Halted {
+            report,
+            fault: Some(HaltFault::Store(fault)),
+            items,
+        });
+        state.wake_everybody(wakes);
+    });
 }
 
 /// What is to be done next.
@@ -143,8 +148,8 @@ impl Retry {
     }
 }
 
-pub(crate) struct Work<'a, T> {
-    pub(crate) shared: &'a Arc<Shared<T>>,
+/// What the worker works with; it lies in `Shared` while nobody does.
+pub(crate) struct Desk {
     pub(crate) queue: Queue,
     /// Sealed blocks that the store hasn't confirmed. They are tried again as they are: the store may have some of them.
     pub(crate) unwritten: Vec<Arc<Block>>,
@@ -154,17 +159,16 @@ pub(crate) struct Work<'a, T> {
     reading: Retry,
     syncing: Retry,
     /// Since when something that was written has waited for a sync.
-    unsynced_since: Option<Instant>,
+    pub(crate) unsynced_since: Option<Instant>,
     /// The store had no space for what it was given last, whatever the file system says is free.
     is_refused: bool,
     /// The last step was a read: a write comes first, if there is one.
     has_read: bool,
 }
 
-impl<'a, T> Work<'a, T> {
-    fn new(shared: &'a Arc<Shared<T>>, queue: Queue) -> Self {
+impl Desk {
+    pub(crate) fn new(queue: Queue) -> Self {
         Self {
-            shared,
             queue,
             unwritten: Vec::new(),
             appended: false,
@@ -177,6 +181,18 @@ impl<'a, T> Work<'a, T> {
         }
     }
 
+    /// Nothing that failed waits to be tried again.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.unwritten.is_empty() && self.writing.at.is_none() && !self.is_refused
+    }
+}
+
+pub(crate) struct Work<'a, T> {
+    pub(crate) shared: &'a Arc<Shared<T>>,
+    pub(crate) desk: Box<Desk>,
+}
+
+impl<T> Work<'_, T> {
     fn run(mut self) {
         loop {
             match self.next_step() {
@@ -190,7 +206,10 @@ impl<'a, T> Work<'a, T> {
                 Step::Flush => self.flush(),
                 Step::Checkpoint => self.checkpoint(),
                 Step::ProbeRoom => self.probe_room(),
-                Step::Park(until) => park(until),
+                Step::Park(until) => match self.rest(until) {
+                    Some(rested) => self = rested,
+                    None => return,
+                },
             }
         }
     }
@@ -205,13 +224,13 @@ impl<'a, T> Work<'a, T> {
     fn next_step(&mut self) -> Step {
         let now = sync::now();
         let waker = thread_waker();
-        let (writing, reading) = (self.writing.is_due(now), self.reading.is_due(now));
+        let (writing, reading) = (self.desk.writing.is_due(now), self.desk.reading.is_due(now));
         let flush_at = self.flush_at();
         let retries = [
-            self.writing.at.filter(|_| !writing),
-            self.reading.at.filter(|_| !reading),
+            self.desk.writing.at.filter(|_| !writing),
+            self.desk.reading.at.filter(|_| !reading),
         ];
-        let (retry_write, has_read) = (!self.unwritten.is_empty(), self.has_read);
+        let (retry_write, has_read) = (!self.desk.unwritten.is_empty(), self.desk.has_read);
         let dir = &self.shared.settings.dir;
         let step = self.shared.enter(|state, wakes| {
             state.busy_since = None;
@@ -267,17 +286,17 @@ impl<'a, T> Work<'a, T> {
             }
             step
         });
-        self.has_read = matches!(step, Step::Read { .. });
+        self.desk.has_read = matches!(step, Step::Read { .. });
         step
     }
 
     /// Writes the oldest blocks of staging.
-    fn write(&mut self) {
+    pub(crate) fn write(&mut self) {
         match self.write_batch(Room::WithinLimits) {
-            Ok(()) => self.writing.reset(),
+            Ok(()) => self.desk.writing.reset(),
             Err(error) => {
-                self.is_refused = error.is_full();
-                self.writing.later();
+                self.desk.is_refused = error.is_full();
+                self.desk.writing.later();
                 self.note_trouble(&error);
                 let room = self.room();
                 self.shared
@@ -288,7 +307,7 @@ impl<'a, T> Work<'a, T> {
 
     /// Seals what staging gives and appends it, or what could not be appended last time.
     pub(crate) fn write_batch(&mut self, room: Room) -> Result<(), StoreError> {
-        if self.unwritten.is_empty() {
+        if self.desk.unwritten.is_empty() {
             let (batch, ledger) = self.shared.enter(|state, _| {
                 if state.limits.write_ahead || state.sync.wanted > state.sync.done {
                     state.staging.close_block();
@@ -296,25 +315,26 @@ impl<'a, T> Work<'a, T> {
                 (state.staging.begin_write(WRITE_BYTES), state.ledger.clone())
             });
             let syncs = self.shared.settings.is_sync();
-            let mut prev_end = self.queue.claimed_end();
+            let mut prev_end = self.desk.queue.claimed_end();
             for block in batch {
                 let sealed = block.seal_copy(&self.seal(prev_end, &ledger));
                 if !syncs {
                     prev_end = sealed.end();
                 }
-                self.unwritten.push(Arc::new(sealed));
+                self.desk.unwritten.push(Arc::new(sealed));
             }
         }
         self.append_unwritten(room)?;
         let items = self
+            .desk
             .unwritten
             .iter()
             .map(|block| u64::from(block.header().count))
             .sum::<u64>();
         self.forget_unwritten();
-        self.is_refused = false;
-        let room = self.queue.room();
-        let figures = self.queue.figures();
+        self.desk.is_refused = false;
+        let room = self.desk.queue.room();
+        let figures = self.desk.queue.figures();
         let ledger = self.shared.enter(|state, wakes| {
             state.staging.finish_write();
             state.note_success();
@@ -327,7 +347,7 @@ impl<'a, T> Work<'a, T> {
         });
         if !self.shared.settings.is_write_ahead() {
             // In `Spill` this is what tells delivered items from lost ones after a crash.
-            self.queue.checkpoint(&ledger)?;
+            self.desk.queue.checkpoint(&ledger)?;
         }
         Ok(())
     }
@@ -335,43 +355,43 @@ impl<'a, T> Work<'a, T> {
     /// Makes the sealed blocks as safe as was promised. What failed is tried again where it failed: blocks that the
     /// store has are not given to it twice.
     pub(crate) fn append_unwritten(&mut self, room: Room) -> Result<(), StoreError> {
-        if !self.appended {
+        if !self.desk.appended {
             match room {
-                Room::WithinLimits => self.queue.append(&self.unwritten)?,
-                Room::AnyThereIs => self.queue.append_beyond_limits(&self.unwritten)?,
+                Room::WithinLimits => self.desk.queue.append(&self.desk.unwritten)?,
+                Room::AnyThereIs => self.desk.queue.append_beyond_limits(&self.desk.unwritten)?,
             }
-            self.appended = true;
+            self.desk.appended = true;
         }
         if self.shared.settings.is_sync() {
-            self.queue.sync_data()?;
+            self.desk.queue.sync_data()?;
         } else if self.shared.settings.sync_within().is_some() {
-            self.unsynced_since.get_or_insert_with(sync::now);
+            self.desk.unsynced_since.get_or_insert_with(sync::now);
         }
         Ok(())
     }
 
     pub(crate) fn forget_unwritten(&mut self) {
-        self.unwritten.clear();
-        self.appended = false;
+        self.desk.unwritten.clear();
+        self.desk.appended = false;
     }
 
     /// When what was written must be on the device.
     fn flush_at(&self) -> Option<Instant> {
         let within = self.shared.settings.sync_within()?;
-        let due = self.unsynced_since? + within;
-        Some(self.syncing.at.map_or(due, |retry| retry.max(due)))
+        let due = self.desk.unsynced_since? + within;
+        Some(self.desk.syncing.at.map_or(due, |retry| retry.max(due)))
     }
 
     fn flush(&mut self) {
-        match self.queue.sync_data() {
+        match self.desk.queue.sync_data() {
             Ok(()) => {
-                self.syncing.reset();
-                self.unsynced_since = None;
-                let figures = self.queue.figures();
+                self.desk.syncing.reset();
+                self.desk.unsynced_since = None;
+                let figures = self.desk.queue.figures();
                 self.shared.enter(|state, _| state.take_figures(&figures));
             }
             Err(error) => {
-                self.syncing.later();
+                self.desk.syncing.later();
                 self.note_trouble(&error);
             }
         }
@@ -380,7 +400,7 @@ impl<'a, T> Work<'a, T> {
     pub(crate) fn seal(&self, prev_end: Seq, ledger: &Ledger) -> Seal {
         Seal {
             prev_end,
-            incarnation: self.queue.incarnation(),
+            incarnation: self.desk.queue.incarnation(),
             latest_ms: now_ms(),
             cursor: ledger.cursor(),
             counters: *ledger.counters(),
@@ -389,17 +409,17 @@ impl<'a, T> Work<'a, T> {
 
     /// Reads ahead until read-ahead is full or the backlog's end is reached.
     fn read(&mut self, mut from: Seq, end: Seq) {
-        let budget = self.queue.refill_max();
+        let budget = self.desk.queue.refill_max();
         let mut bytes = 0;
         while from < end && bytes < budget {
-            let read = match self.queue.read(from, end) {
+            let read = match self.desk.queue.read(from, end) {
                 Ok(read) => read,
                 Err(error) => {
-                    self.reading.later();
+                    self.desk.reading.later();
                     return self.note_trouble(&error);
                 }
             };
-            self.reading.reset();
+            self.desk.reading.reset();
             bytes += read
                 .block
                 .as_ref()
@@ -414,11 +434,11 @@ impl<'a, T> Work<'a, T> {
     /// Puts a block that was read into refill, and what is missing before it into the ledger. Returns
     /// where reading goes on.
     fn bring_forward(&mut self, from: Seq, end: Seq, read: Read) -> Option<Seq> {
-        let figures = self.queue.figures();
+        let figures = self.desk.queue.figures();
         self.shared.quarantined.lock().extend(read.quarantined);
         let events = read.events;
         // While a write waits to be tried again, a read proves nothing.
-        let writes_well = self.unwritten.is_empty();
+        let writes_well = self.desk.unwritten.is_empty();
         self.shared.enter(|state, wakes| {
             state.take_figures(&figures);
             if writes_well {
@@ -456,7 +476,7 @@ impl<'a, T> Work<'a, T> {
 
     /// Gives up the oldest part of the backlog to make room.
     fn drop_oldest(&mut self, from: Seq) {
-        let dropped = self.queue.oldest_unit(from);
+        let dropped = self.desk.queue.oldest_unit(from);
         let (ledger, items) = self.shared.enter(|state, wakes| {
             state.drop_oldest_wanted = false;
             // A receiver may have moved on meanwhile: what came forward isn't dropped.
@@ -471,11 +491,11 @@ impl<'a, T> Work<'a, T> {
             (state.ledger.clone(), items)
         });
         if items == 0 {
-            self.writing.later();
+            self.desk.writing.later();
             return;
         }
         // The space that comes back is tried before more is dropped.
-        self.is_refused = false;
+        self.desk.is_refused = false;
         self.tidy(&ledger);
     }
 
@@ -489,10 +509,11 @@ impl<'a, T> Work<'a, T> {
     }
 
     fn tidy(&mut self, ledger: &Ledger) {
-        let tidied = self
-            .queue
-            .checkpoint(ledger)
-            .and_then(|()| self.queue.reclaim(ledger, crate::queue::Newest::KeepSmall));
+        let tidied = self.desk.queue.checkpoint(ledger).and_then(|()| {
+            self.desk
+                .queue
+                .reclaim(ledger, crate::queue::Newest::KeepSmall)
+        });
         match tidied {
             Ok(quarantined) => {
                 let events = quarantined
@@ -510,16 +531,16 @@ impl<'a, T> Work<'a, T> {
 
     /// What may be admitted. Nothing, while the store refuses what was: then the policy for a full disk applies.
     fn room(&self) -> u64 {
-        if self.is_refused {
+        if self.desk.is_refused {
             0
         } else {
-            self.queue.room()
+            self.desk.queue.room()
         }
     }
 
     fn probe_room(&mut self) {
         let room = self.room();
-        let figures = self.queue.figures();
+        let figures = self.desk.queue.figures();
         let (was_full, still_full) = self.shared.enter(|state, wakes| {
             let was_full = state.full_until.is_some();
             state.take_figures(&figures);
@@ -533,9 +554,9 @@ impl<'a, T> Work<'a, T> {
             (was_full, state.full_until.is_some())
         });
         if still_full {
-            self.writing.later();
+            self.desk.writing.later();
         } else if was_full {
-            self.writing.reset();
+            self.desk.writing.reset();
         }
     }
 
@@ -562,9 +583,9 @@ impl<'a, T> Work<'a, T> {
             return Ok(false);
         }
         let ledger = self.shared.enter(|state, _| state.ledger.clone());
-        self.queue.sync(&ledger).map_err(SyncError::Store)?;
-        self.unsynced_since = None;
-        let figures = self.queue.figures();
+        self.desk.queue.sync(&ledger).map_err(SyncError::Store)?;
+        self.desk.unsynced_since = None;
+        let figures = self.desk.queue.figures();
         self.shared.enter(|state, _| state.take_figures(&figures));
         Ok(true)
     }
@@ -586,7 +607,8 @@ impl<'a, T> Work<'a, T> {
 
     /// Ends as a crash would: nothing is saved.
     fn crash(self) {
-        let Self { shared, queue, .. } = self;
+        let Self { shared, desk } = self;
+        let queue = desk.queue;
         // A crash doesn't report what the store says while it goes down.
         let _ = queue.abandon();
         let dir = &shared.settings.dir;
@@ -713,7 +735,7 @@ impl<T> State<T> {
     }
 }
 
-fn park(until: Option<Instant>) {
+pub(crate) fn park(until: Option<Instant>) {
     match until {
         None => sync::park(),
         Some(until) => {

@@ -68,6 +68,8 @@ pub(crate) struct LogStore {
     excluded: BTreeMap<(Kind, Seq), Segment>,
     /// Bytes of those that earlier processes gave up.
     kept_bytes: u64,
+    /// The store's directory is there, and its name is on the device.
+    has_dir: bool,
 }
 
 impl LogStore {
@@ -99,6 +101,7 @@ impl LogStore {
             options,
             excluded: BTreeMap::new(),
             kept_bytes,
+            has_dir: false,
         })
     }
 
@@ -146,7 +149,10 @@ impl Store for LogStore {
         let Some(first) = blocks.first().map(|block| block.first()) else {
             return Ok(());
         };
-        fs::create_dir(self.options.disk.as_ref(), &self.options.dir)?;
+        if !self.has_dir {
+            fs::create_dir(self.options.disk.as_ref(), &self.options.dir)?;
+            self.has_dir = true;
+        }
         let kind = if first >= self.tail.end() {
             Kind::Tail
         } else {
