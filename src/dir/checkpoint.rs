@@ -1,4 +1,4 @@
-//! Where a restart begins: two slots in one file, of which a crash can only hit the older one.
+//! Where a restart begins: two slots in one file, one of which is on the device and out of a crash's reach.
 //!
 //! All integers are little-endian. A slot is 16 KiB; the other one starts right behind it.
 //!
@@ -67,7 +67,7 @@ pub(crate) enum Persist {
 pub(crate) struct CheckpointFile {
     file: Box<dyn DiskFile>,
     path: PathBuf,
-    /// The slot that the next write takes.
+    /// The slot that the next write takes: never the one that is surely on the device.
     slot: usize,
     /// Of the newest checkpoint in the file.
     generation: u64,
@@ -105,6 +105,11 @@ impl CheckpointFile {
         let newest = newest(directory, &bytes)?;
         let mut file = Self::open_at(directory, newest.next_slot, newest.generation)?;
         file.complete(bytes.len())?;
+        // The process before may have left it to the operating system, and the slot that is overwritten next is
+        // then the only one that the device has.
+        file.file
+            .sync()
+            .map_err(|error| StoreError::io("sync", &file.path, error))?;
         Ok(Some((file, newest.checkpoint)))
     }
 
@@ -137,8 +142,8 @@ impl CheckpointFile {
         }
     }
 
-    /// Overwrites the older slot. A crash in the middle leaves the newer one, and so does an error: the next
-    /// write then takes the same slot again.
+    /// Overwrites the slot that isn't surely on the device, so a crash in the middle leaves the other one. After an
+    /// error, or without a sync, nobody knows what of it is there: the next write then takes the same slot again.
     pub(crate) fn write(
         &mut self,
         checkpoint: &Checkpoint,
@@ -155,7 +160,9 @@ impl CheckpointFile {
         })
         .map_err(|error| StoreError::io("write", &self.path, error))?;
         self.generation = generation;
-        self.slot = 1 - self.slot;
+        if persist == Persist::Device {
+            self.slot = 1 - self.slot;
+        }
         Ok(())
     }
 

@@ -304,3 +304,6 @@ pub(crate) fn fuzz_identity(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod crash_tests;
