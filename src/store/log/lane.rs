@@ -362,10 +362,11 @@ impl Lane {
     /// Ends the segment that is written to and begins the one named `name`. The old one is on the device before the
     /// new one has a name: only the newest segment ever holds anything that a power cut may take.
     fn roll(&mut self, name: Seq) -> Result<(), StoreError> {
-        if self.tail.is_some() {
-            self.sync_tail()?;
-            self.tail = None;
+        if self.is_inherited {
+            self.sync_inherited()?;
         }
+        self.sync_tail()?;
+        self.tail = None;
         let path = self.path(name);
         let in_the_way = self
             .segments

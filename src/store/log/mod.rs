@@ -6,6 +6,8 @@
 //!
 //! What a crash leaves is in the table of ARCHITECTURE.md, the bytes are in docs/format.md.
 
+#[cfg(test)]
+mod crash_tests;
 pub(crate) mod format;
 mod lane;
 mod tail;
@@ -68,7 +70,7 @@ pub(crate) struct LogStore {
     excluded: BTreeMap<(Kind, Seq), Segment>,
     /// Bytes of those that earlier processes gave up.
     kept_bytes: u64,
-    /// The store's directory is there, and its name is on the device.
+    /// The directory is there, and its name on the device.
     has_dir: bool,
 }
 
