@@ -105,11 +105,12 @@ impl CheckpointFile {
         let newest = newest(directory, &bytes)?;
         let mut file = Self::open_at(directory, newest.next_slot, newest.generation)?;
         file.complete(bytes.len())?;
-        // The process before may have left it to the operating system, and the slot that is overwritten next is
-        // then the only one that the device has.
+        // The process before may have left it to the operating system, its name even, and the slot that is overwritten
+        // next is then the only one that the device has.
         file.file
             .sync()
             .map_err(|error| StoreError::io("sync", &file.path, error))?;
+        fs::sync_dir(directory.disk(), directory.path())?;
         Ok(Some((file, newest.checkpoint)))
     }
 

@@ -114,3 +114,21 @@ fn a_checkpoint_on_the_device_outlives_the_end_of_a_process_and_then_of_the_powe
         assert!(cursor >= Some(1), "{cursor:?} after {made} changes");
     });
 }
+
+#[test]
+fn what_a_dying_process_made_is_on_the_device_once_it_was_opened_again() {
+    let disk = SimDisk::default();
+    open(&disk).unwrap();
+    let (mut device, changes) = disk.history();
+    for change in &changes {
+        device.apply(change);
+        // The process ends here; the next one opens, and after that the power goes.
+        let next = SimDisk::of(device.clone());
+        let opened = open(&next).unwrap();
+        for image in next.device().images(SAMPLE) {
+            let found = open(&SimDisk::of(image)).unwrap();
+            assert_eq!(found.identity.channel, opened.identity.channel);
+            assert_eq!(found.checkpoint, opened.checkpoint);
+        }
+    }
+}

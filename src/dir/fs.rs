@@ -8,7 +8,8 @@ use std::path::Path;
 /// More than any file that is read as a whole: a foreign file of the same name must not fill the memory.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
-/// Creates `path` and whatever is missing above it, and makes each new name durable. What exists is left as it is.
+/// Creates `path` and whatever is missing above it, and makes each new name durable, and the one that was there, too:
+/// a process may have died between making it and syncing its name. What exists is left as it is.
 pub(crate) fn create_dir(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     let mut missing = Vec::new();
     for dir in path
@@ -16,6 +17,11 @@ pub(crate) fn create_dir(disk: &dyn Disk, path: &Path) -> Result<(), StoreError>
         .take_while(|dir| !dir.as_os_str().is_empty())
     {
         if leads_to_dir(disk, dir)? {
+            match disk.sync_dir(parent(dir)) {
+                // Then somebody else made it.
+                Err(error) if is_out_of_reach(&error) => {}
+                outcome => outcome.map_err(|error| StoreError::io("sync", parent(dir), error))?,
+            }
             break;
         }
         missing.push(dir);
@@ -29,6 +35,11 @@ pub(crate) fn create_dir(disk: &dyn Disk, path: &Path) -> Result<(), StoreError>
         sync_dir(disk, parent(dir))?;
     }
     Ok(())
+}
+
+fn is_out_of_reach(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Whether there is a directory, or a link to one: people put spools behind links.
