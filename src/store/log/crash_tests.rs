@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::block::{BlockBuilder, Seal};
-use crate::disk::sim::{Device, Sample, SimDisk};
+use crate::disk::sim::{Device, Fault, Sample, SimDisk, View};
 
 const SAMPLE: Sample = Sample {
     exhaustive: 64,
@@ -62,5 +62,24 @@ fn a_sync_covers_what_an_earlier_process_left_wherever_it_died() {
                 assert_eq!(numbers(image), promised);
             }
         }
+    }
+}
+
+/// A sync of what an earlier process had left failed, was tried again, and worked: on a file whose pages the system had
+/// thrown away and went on to show.
+#[test]
+fn a_failed_sync_of_what_an_earlier_process_left_is_never_repeated_on_the_same_file() {
+    let disk = SimDisk::default();
+    open(&disk).append(&[block(0)]).unwrap();
+    let next = SimDisk::of(disk.device());
+    let mut store = open(&next);
+    // The call after the one that opens the file.
+    let sync = next.calls() + 1;
+    next.fail(sync..sync + 1, Fault::LostSync(View::Memory));
+    if store.sync().is_err() {
+        store.sync().unwrap();
+    }
+    for image in next.device().images(SAMPLE) {
+        assert_eq!(numbers(image), [0]);
     }
 }

@@ -488,11 +488,17 @@ impl Lane {
     fn sync_inherited(&mut self) -> Result<(), StoreError> {
         if let Some(name) = self.newest().filter(|_| self.tail.is_none()) {
             let path = self.path(name);
-            self.options
-                .disk
-                .open(&path, How::Write)
-                .and_then(|mut file| file.sync())
-                .map_err(|error| StoreError::io("sync", &path, error))?;
+            let failed = |error| StoreError::io("sync", &path, error);
+            let file = self.options.disk.open(&path, How::Write).map_err(failed)?;
+            let mut tail = Tail::new(name, file, self.home(name), self.limit(name), 0);
+            if let Err(error) = tail.sync() {
+                // Its pages may be gone from the device and still be shown: what is shown is written anew.
+                tail.synced = 0;
+                tail.is_suspect = true;
+                self.tail = Some(tail);
+                self.resume_at = None;
+                self.settle_suspect().map_err(|_| failed(error))?;
+            }
         }
         self.has_new_names = true;
         self.is_inherited = false;
