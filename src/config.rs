@@ -104,7 +104,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
             memory_items: 1024,

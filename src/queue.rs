@@ -3,6 +3,8 @@
 //! Only the worker calls this (and `open`, before there is a worker). The order of persistent steps is
 //! the crash table of ARCHITECTURE.md.
 
+#[cfg(test)]
+mod crash;
 mod stores;
 
 use crate::block::Block;

@@ -1,0 +1,167 @@
+//! Every crash state, counted: random short histories over the durable queue with the log store on a simulated disk.
+//!
+//! At every change to the disk, every state that the end of the process or of the power may leave (or many of them,
+//! the extremes among them) is recovered, read to the end, and compared with what had been promised. Some of the
+//! recoveries are crashed in their turn. Disks that lie show that broken promises are found out.
+
+mod check;
+mod driver;
+mod faults;
+mod model;
+
+use self::check::{Checker, Leg, Setup};
+use self::driver::Driver;
+use self::model::Promise;
+use crate::config::{Durability, Settings, Storage};
+use crate::disk::sim::{Device, Lie, Random, Sample, SimDisk};
+use std::path::Path;
+
+/// So many give more than a hundred thousand states; `OVERSPILL_CRASH_HISTORIES` asks for more.
+const HISTORIES: u64 = 85;
+
+/// The most steps between two openings of a history.
+const STEPS_MAX: usize = 14;
+
+fn setup(seed: u64) -> Setup {
+    let mut settings = Settings::new(Path::new("/spool"));
+    settings.storage = Storage::Log;
+    settings.segment_bytes = Some(match seed % 3 {
+        0 => 600,
+        1 => 1500,
+        _ => 4000,
+    });
+    settings.disk_free_min = Some(0);
+    if seed.is_multiple_of(2) {
+        settings.durability = Durability::Sync;
+    }
+    Setup { settings, tries: 0 }
+}
+
+fn checker(seed: u64) -> Checker {
+    Checker {
+        setup: setup(seed),
+        sample: Sample {
+            exhaustive: 12,
+            random: 4,
+            seed,
+        },
+        nested_every: 64,
+        states: 0,
+    }
+}
+
+/// Up to four legs, each on what a crash, or a clean stop, left of the one before.
+fn run(checker: &mut Checker, seed: u64, lie: Option<Lie>) -> Result<(), String> {
+    let mut random = Random(seed);
+    let (mut device, mut promise) = (Device::default(), Promise::default());
+    for epoch in 0..=random.below(4) as u64 {
+        let disk = SimDisk::of(device);
+        if let Some(lie) = lie {
+            disk.lie(lie);
+        }
+        let steps = Random(random.next());
+        let mut driver = Driver::open(&checker.setup, &disk, promise, epoch, steps)?;
+        let count = 1 + random.below(STEPS_MAX);
+        let done = (0..count).try_for_each(|_| driver.any_step());
+        let (leg, closed) = match random.below(4) {
+            0 => driver.close(),
+            _ => (driver.leg(), Ok(())),
+        };
+        done.and(closed)
+            .and_then(|()| checker.check(&leg))
+            .map_err(|what| format!("seed {seed}, epoch {epoch}: {what}\n{:#?}", leg.steps))?;
+        (device, promise) = crash(&leg, &mut random);
+    }
+    Ok(())
+}
+
+/// Ends a leg after any of its changes.
+fn crash(leg: &Leg, random: &mut Random) -> (Device, Promise) {
+    let at = match random.below(3) {
+        0 => leg.changes.len(),
+        _ => random.below(leg.changes.len() + 1),
+    };
+    let (device, mut promise) = (leg.device_after(at), leg.promise_after(at).clone());
+    if random.below(3) == 0 {
+        return (device, promise);
+    }
+    let mut images = device.images(Sample {
+        exhaustive: 64,
+        random: 16,
+        seed: random.next(),
+    });
+    promise.is_torn = true;
+    promise.written = promise.safe.clone();
+    promise.finished_written = promise.finished_safe.clone();
+    (images.swap_remove(random.below(images.len())), promise)
+}
+
+fn histories() -> u64 {
+    let wanted = std::env::var("OVERSPILL_CRASH_HISTORIES").ok();
+    wanted
+        .and_then(|histories| histories.parse().ok())
+        .unwrap_or(HISTORIES)
+}
+
+/// Runs histories of all seeds on all processors. Returns how many states were looked at, and what was violated,
+/// the simplest first.
+fn run_all(seeds: std::ops::Range<u64>, lie: Option<Lie>) -> (usize, Vec<String>) {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let share = |thread: u64| {
+        let (mut states, mut violations) = (0, Vec::new());
+        for seed in seeds.clone().filter(|seed| seed % threads == thread) {
+            let mut checker = checker(seed);
+            violations.extend(run(&mut checker, seed, lie).err());
+            states += checker.states;
+        }
+        (states, violations)
+    };
+    let shares: Vec<(usize, Vec<String>)> = std::thread::scope(|scope| {
+        let share = &share;
+        let threads: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || share(thread)))
+            .collect();
+        let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+        joined.collect()
+    });
+    let states = shares.iter().map(|(states, _)| states).sum();
+    let mut violations: Vec<String> = shares.into_iter().flat_map(|(_, found)| found).collect();
+    violations.sort_by_key(String::len);
+    (states, violations)
+}
+
+#[test]
+fn every_crash_leaves_what_was_promised() {
+    let (states, violations) = run_all(0..histories(), None);
+    println!("{states} crash states, {} violations", violations.len());
+    for v in violations.iter().take(5) {
+        println!("{v}");
+    }
+    assert!(violations.is_empty(), "{}", violations[0]);
+}
+
+fn is_found_out(lie: Lie) {
+    let found = (0..200).find_map(|seed| run(&mut checker(seed), seed, Some(lie)).err());
+    let found = found.expect("it is found out");
+    assert!(
+        found.contains("is gone") || found.contains("is back"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_disk_that_never_syncs_directories_is_found_out() {
+    is_found_out(Lie::SyncDir);
+}
+
+/// So would a segment be that is removed before the checkpoint is durable that makes it unneeded.
+#[test]
+fn a_disk_that_never_syncs_the_checkpoint_is_found_out() {
+    is_found_out(Lie::Sync("/checkpoint"));
+}
+
+/// So would a checkpoint be that is ahead of the data.
+#[test]
+fn a_disk_that_never_syncs_the_segments_is_found_out() {
+    is_found_out(Lie::Sync("/log/"));
+}

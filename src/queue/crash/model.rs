@@ -1,0 +1,146 @@
+//! What a queue has promised at some moment, and what it has no right to.
+
+use crate::disk::sim::Random;
+use crate::ledger::{Counters, Ledger};
+use crate::seq::Seq;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An opening of the directory in a history; a number may be given out again in a later one.
+pub(super) type Epoch = u64;
+
+/// The bytes of a number's item: different in every epoch, and long enough to cross sectors.
+pub(super) fn record(seq: Seq, epoch: Epoch) -> Vec<u8> {
+    let mut random = Random(seq << 32 | epoch);
+    let len = [0, 5, 60, 250, 500][random.below(5)] + random.below(12);
+    let mut record = [seq, epoch].map(u64::to_le_bytes).concat();
+    let bytes = std::iter::repeat_with(|| random.next().to_le_bytes());
+    record.extend(bytes.flatten().take(len));
+    record
+}
+
+/// The epoch in which a number's item was made; an error when these are not its bytes.
+pub(super) fn epoch_of(seq: Seq, bytes: &[u8]) -> Result<Epoch, String> {
+    let stamp = bytes.get(8..16).and_then(|stamp| stamp.try_into().ok());
+    match stamp.map(u64::from_le_bytes) {
+        Some(epoch) if record(seq, epoch) == bytes => Ok(epoch),
+        _ => Err(format!("{seq} came with {} wrong bytes", bytes.len())),
+    }
+}
+
+/// What holds when power goes, or the process ends, at one moment of a history.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Promise {
+    /// The numbers that may be on disk, whether or not anybody was told, and from when their items are.
+    pub(super) contents: BTreeMap<Seq, Epoch>,
+    /// Those that the operating system has.
+    pub(super) written: BTreeSet<Seq>,
+    /// Those that the device has.
+    pub(super) safe: BTreeSet<Seq>,
+    /// What is finished by now.
+    pub(super) finished: Ledger,
+    /// What was finished at the last checkpoint that the operating system has.
+    pub(super) finished_written: Ledger,
+    /// What was finished at the last checkpoint that the device has.
+    pub(super) finished_safe: Ledger,
+    /// What was missing when this leg began, whether or not anybody had come across it.
+    pub(super) was_missing: Counters,
+    /// A power cut has torn things: what was missing then may be found in any order, and counted either way.
+    pub(super) is_torn: bool,
+    /// A device has thrown pages away: what wasn't synced is nobody's any more.
+    pub(super) is_faulty: bool,
+    /// The queue was closed, and nothing was done since.
+    pub(super) is_clean: bool,
+}
+
+/// How things ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crash {
+    /// The process is gone, the operating system has everything.
+    Process,
+    /// Only the device has anything.
+    Power,
+}
+
+/// What a recovery came up with.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Finished according to the checkpoint that was found.
+    pub(super) finished: Ledger,
+    pub(super) was_clean: bool,
+    /// What was read to the end, in order.
+    pub(super) delivered: Vec<(Seq, Epoch)>,
+    /// After all of that.
+    pub(super) ledger: Ledger,
+    pub(super) next_seq: Seq,
+}
+
+impl Promise {
+    /// Compares what a crash left with what it may leave.
+    pub(super) fn check(&self, crash: Crash, outcome: &Outcome) -> Result<(), String> {
+        let delivered: BTreeMap<Seq, Epoch> = outcome.delivered.iter().copied().collect();
+        if outcome
+            .delivered
+            .windows(2)
+            .any(|pair| pair[0].0 >= pair[1].0)
+        {
+            return Err(format!("out of order: {:?}", outcome.delivered));
+        }
+        for (seq, epoch) in &delivered {
+            if self.contents.get(seq) != Some(epoch) {
+                let expected = self.contents.get(seq);
+                return Err(format!("{seq} is from {epoch}, expected {expected:?}"));
+            }
+        }
+        let (kept, over) = match crash {
+            Crash::Process if !self.is_faulty => (&self.written, &self.finished_written),
+            _ => (&self.safe, &self.finished_safe),
+        };
+        for seq in kept {
+            let is_back = delivered.contains_key(seq);
+            let is_finished = outcome.finished.is_finished(*seq) && self.finished.is_finished(*seq);
+            if !is_back && !is_finished {
+                return Err(format!("{seq} was promised and is gone"));
+            }
+        }
+        if let Some(seq) = delivered.keys().find(|seq| over.is_finished(**seq)) {
+            return Err(format!("{seq} was finished and is back"));
+        }
+        self.check_counters(crash, outcome)
+    }
+
+    fn check_counters(&self, crash: Crash, outcome: &Outcome) -> Result<(), String> {
+        let (ledger, counters) = (&outcome.ledger, outcome.ledger.counters());
+        let finished = ledger.cursor() + ledger.above().len();
+        let counted = counters.finished_numbers();
+        if counted != finished || ledger.pending(outcome.next_seq) != 0 {
+            return Err(format!(
+                "{finished} of {} numbers are finished and {counted} counted",
+                outcome.next_seq
+            ));
+        }
+        let (found, now) = (outcome.finished.counters(), self.finished.counters());
+        if found.acknowledged > now.acknowledged {
+            return Err(format!(
+                "{} of {} acknowledged",
+                found.acknowledged, now.acknowledged
+            ));
+        }
+        let is_whole =
+            (crash == Crash::Process || self.is_clean) && !self.is_torn && !self.is_faulty;
+        let lost = self.was_missing.lost.max(now.lost);
+        if is_whole && counters.lost > lost {
+            return Err(format!("{} lost, {lost} before", counters.lost));
+        }
+        let unaccounted = self.was_missing.unaccounted.max(now.unaccounted);
+        if self.is_clean && !outcome.was_clean {
+            return Err("a clean stop is none".to_owned());
+        }
+        if self.is_clean && is_whole && counters.unaccounted > unaccounted {
+            return Err(format!(
+                "{} unaccounted, {unaccounted} before",
+                counters.unaccounted
+            ));
+        }
+        Ok(())
+    }
+}
