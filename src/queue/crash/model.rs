@@ -91,10 +91,14 @@ impl Promise {
                 return Err(format!("{seq} is from {epoch}, expected {expected:?}"));
             }
         }
-        let (kept, over) = match crash {
+        let (mut kept, over) = match crash {
             Crash::Process if !self.is_faulty => (&self.written, &self.finished_written),
             _ => (&self.safe, &self.finished_safe),
         };
+        if outcome.was_clean {
+            // A checkpoint that says so is never ahead of the data.
+            kept = &self.written;
+        }
         for seq in kept {
             let is_back = delivered.contains_key(seq);
             let is_finished = outcome.finished.is_finished(*seq) && self.finished.is_finished(*seq);
