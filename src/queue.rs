@@ -146,10 +146,9 @@ impl Queue {
             incarnation,
             ..Checkpoint::default()
         };
-        let newest = self
-            .stored_end
-            .checked_sub(1)
-            .and_then(|last| self.store.read(last).ok()?);
+        // Where there is damage, the first look only tells of it.
+        let newest = self.look_at_last().or_else(|_| self.look_at_last());
+        let newest = newest.ok().flatten();
         if let Some(header) = newest.as_ref().map(Block::header) {
             checkpoint.incarnation = incarnation.max(header.incarnation);
             checkpoint.ledger = Ledger::restore(
@@ -215,8 +214,24 @@ impl Queue {
 
     /// Whether the highest stored number belongs to a block, as far as can be told.
     fn ends_in_a_block(&mut self) -> bool {
+        !matches!(self.look_at_last(), Ok(None))
+    }
+
+    /// The block that holds the highest stored number. Damage may be told only once, so it is noted here, too.
+    fn look_at_last(&mut self) -> Result<Option<Block>, ReadError> {
         let last = self.stored_end.saturating_sub(1);
-        !matches!(self.store.read(last), Ok(None))
+        self.store.read(last).inspect_err(|error| {
+            if let ReadError::Damaged {
+                unit, path, reason, ..
+            } = error
+            {
+                self.damaged.entry(*unit).or_insert(Damage {
+                    path: path.clone(),
+                    reason: reason.clone(),
+                    lost: last..last,
+                });
+            }
+        })
     }
 
     pub(crate) fn limits(&self) -> Limits {

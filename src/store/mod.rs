@@ -89,8 +89,9 @@ pub(crate) trait Store: Send {
 pub(crate) enum ReadError {
     /// The device or the store failed: nothing is known about the data.
     Store(StoreError),
-    /// The bytes are there and wrong, or gone. With `resume`, reading goes on from that number, and the same
-    /// bytes are not reported again; without it, nothing more can be read from this unit.
+    /// The bytes are there and wrong, or gone. With `resume`, reading goes on from that number, which is the one
+    /// asked for where only that there is damage has to be told, and the same bytes are not reported again;
+    /// without it, nothing more can be read from this unit.
     Damaged {
         unit: Seq,
         path: PathBuf,
