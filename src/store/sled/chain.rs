@@ -267,7 +267,7 @@ fn make_dir(path: &Path) -> Result<(), StoreError> {
         .map_err(|error| StoreError::io("create", path, error))
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -297,12 +297,14 @@ fn delete(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Makes renames, creations and removals in `dir` survive a power cut, where the system can.
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    sync_names(dir).map_err(|error| StoreError::io("sync", dir, error))
+}
+
+/// Makes renames, creations and removals in `dir` survive a power cut, where the system can.
+pub(super) fn sync_names(dir: &Path) -> io::Result<()> {
     if cfg!(unix) {
-        File::open(dir)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| StoreError::io("sync", dir, error))?;
+        File::open(dir)?.sync_all()?;
     }
     Ok(())
 }

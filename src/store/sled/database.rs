@@ -4,17 +4,18 @@ use super::engine::{Engine, Key, Logged};
 use super::frame::{self, Part};
 use super::guard::Fault;
 use super::limits::value_bytes_max;
+use super::mark::Mark;
 use crate::block::{Block, Header};
 use crate::seq::Seq;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// sled's log, and beside it its settings and what speeds up the next open.
 pub(super) const LOG_FILE: &str = "db";
-const SETTINGS_FILE: &str = "conf";
+pub(super) const SETTINGS_FILE: &str = "conf";
 const SNAPSHOT_PREFIX: &str = "snap.";
 const SNAPSHOT_UNFINISHED: &str = ".generating";
 
@@ -29,16 +30,10 @@ const REWRITES: u64 = 4;
 const REUSE: u64 = 4;
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// A failed read: where it can go on, if it can.
-#[derive(Debug)]
-pub(super) enum Unreadable {
-    Fault(Fault),
-    Damaged { reason: String, resume: Option<Seq> },
-}
-
 /// An open database.
 pub(super) struct Database {
     name: Seq,
+    dir: PathBuf,
     engine: Option<Engine>,
     /// A handle of our own to sled's log, because sled's flush doesn't reach the device.
     log: File,
@@ -79,7 +74,7 @@ impl Database {
         Ok(())
     }
 
-    /// Opens the database named `name` in `dir`.
+    /// Opens the database named `name` in `dir`, unless it isn't what it was when it was closed.
     pub(super) fn open(name: Seq, dir: &Path) -> Result<Self, Fault> {
         // sled would quietly begin an empty database where its files are gone.
         for file in [LOG_FILE, SETTINGS_FILE] {
@@ -87,7 +82,11 @@ impl Database {
                 return Err(Fault::Damaged(format!("`{file}` is missing")));
             }
         }
-        let segment_bytes = segment_bytes(&dir.join(SETTINGS_FILE))?;
+        if let Some(mark) = Mark::read(dir)? {
+            mark.check(dir)?;
+            Mark::remove(dir)?;
+        }
+        let segment_bytes = segment_bytes(dir)?;
         let log = OpenOptions::new()
             .read(true)
             .write(true)
@@ -107,6 +106,7 @@ impl Database {
         };
         let mut database = Self {
             name,
+            dir: dir.to_owned(),
             engine: Some(engine),
             log,
             value_bytes_max: value_bytes_max(segment_bytes),
@@ -217,19 +217,9 @@ impl Database {
     }
 
     /// The block that holds `at`, or the first after it, if it begins below `limit`.
-    pub(super) fn read(&self, at: Seq, limit: Seq) -> Result<Option<Block>, Unreadable> {
+    pub(super) fn read(&self, at: Seq, limit: Seq) -> Result<Option<Block>, Fault> {
         // Behind `end` there can only be parts of a block that was never completed.
         let limit = limit.min(self.end);
-        self.find(at, limit).map_err(|fault| match fault {
-            Fault::Damaged(reason) => Unreadable::Damaged {
-                reason,
-                resume: self.resume_after(at, limit),
-            },
-            fault => Unreadable::Fault(fault),
-        })
-    }
-
-    fn find(&self, at: Seq, limit: Seq) -> Result<Option<Block>, Fault> {
         if at >= limit {
             return Ok(None);
         }
@@ -249,27 +239,6 @@ impl Database {
             Some(key) if key.first < limit => self.load(key.first),
             _ => Ok(None),
         }
-    }
-
-    /// The first number above `at` where reading may work again.
-    fn resume_after(&self, at: Seq, limit: Seq) -> Option<Seq> {
-        let engine = self.engine().ok()?;
-        let from = Key {
-            first: at,
-            part: u32::MAX,
-        };
-        let next = engine
-            .after(from)
-            .ok()
-            .flatten()
-            .filter(|key| self.is_readable(*key));
-        next.or_else(|| engine.next_page(from))
-            .map(|key| key.first)
-            .filter(|first| *first < limit)
-    }
-
-    fn is_readable(&self, key: Key) -> bool {
-        self.load(key.first).is_ok()
     }
 
     /// The block whose first number is `first`, whole and verified.
@@ -395,6 +364,19 @@ impl Database {
         synced.and(closed).and_then(|()| wait_unlocked(&self.log))
     }
 
+    /// Closes it and notes how it was left, for whoever opens it next.
+    pub(super) fn seal(self) -> Result<(), Fault> {
+        let (dir, end, state) = (self.dir.clone(), self.end, self.state);
+        self.close()?;
+        if state == State::Sound {
+            // One without a mark is opened on trust, so a disk that has no room for it does no harm.
+            if let Ok(mark) = Mark::of_closed(&dir, end) {
+                let _ = mark.write(&dir);
+            }
+        }
+        Ok(())
+    }
+
     fn engine(&self) -> Result<&Engine, Fault> {
         self.engine.as_ref().ok_or_else(closed)
     }
@@ -418,9 +400,9 @@ impl Drop for Database {
     }
 }
 
-/// The segment size that the database was made with: sled refuses any other.
-fn segment_bytes(settings: &Path) -> Result<usize, Fault> {
-    let bytes = fs::read(settings).map_err(Fault::io("read"))?;
+/// The segment size that the database in `dir` was made with: sled refuses any other.
+pub(super) fn segment_bytes(dir: &Path) -> Result<usize, Fault> {
+    let bytes = fs::read(dir.join(SETTINGS_FILE)).map_err(Fault::io("read"))?;
     String::from_utf8_lossy(&bytes)
         .lines()
         .find_map(|line| line.strip_prefix("segment_size: ")?.parse().ok())

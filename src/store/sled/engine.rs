@@ -143,12 +143,6 @@ impl Engine {
         })
     }
 
-    /// A key above `key` where reading can begin again when the page that holds `key` can't be read.
-    pub(super) fn next_page(&self, key: Key) -> Option<Key> {
-        let later = (Bound::Excluded(key), Bound::Unbounded);
-        self.trees.range(later).next().map(|(name, _)| *name)
-    }
-
     /// The first key of the last page, known without reading it.
     pub(super) fn last_page(&self) -> Option<Key> {
         self.trees.keys().next_back().copied()

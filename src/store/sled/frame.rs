@@ -26,7 +26,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 pub(super) const MAGIC: [u8; 8] = *b"OVSPPART";
-const HEADER_LEN: usize = 48;
+pub(super) const HEADER_LEN: usize = 48;
 const HEADER_CRC_AT: usize = 44;
 const VERSION: u16 = 1;
 
@@ -60,21 +60,7 @@ pub(super) struct Part<'a> {
 impl<'a> Part<'a> {
     /// Checks every byte of `value` and takes it as a part.
     pub(super) fn parse(value: &'a [u8]) -> Result<Self, PartError> {
-        let Some((header, bytes)) = value.split_at_checked(HEADER_LEN) else {
-            return Err(PartError::Short { found: value.len() });
-        };
-        if !header.starts_with(&MAGIC) {
-            return Err(PartError::Magic);
-        }
-        let (covered, _) = header.split_at(HEADER_CRC_AT);
-        let (found, expected) = (crc32c::crc32c(covered), u32_at(header, HEADER_CRC_AT));
-        if found != expected {
-            return Err(PartError::HeaderChecksum { found, expected });
-        }
-        let version = u16::from_le_bytes(field(header, 8));
-        if version != VERSION {
-            return Err(PartError::Version { found: version });
-        }
+        let (header, bytes) = split_header(value)?;
         let expected = u32_at(header, 20) as usize;
         if bytes.len() != expected {
             return Err(PartError::Length {
@@ -112,6 +98,31 @@ impl<'a> Part<'a> {
         value.extend_from_slice(self.bytes);
         value
     }
+}
+
+/// The header at the start of `bytes`, verified, and what follows it.
+fn split_header(bytes: &[u8]) -> Result<(&[u8], &[u8]), PartError> {
+    let Some((header, rest)) = bytes.split_at_checked(HEADER_LEN) else {
+        return Err(PartError::Short { found: bytes.len() });
+    };
+    if !header.starts_with(&MAGIC) {
+        return Err(PartError::Magic);
+    }
+    let (covered, _) = header.split_at(HEADER_CRC_AT);
+    let (found, expected) = (crc32c::crc32c(covered), u32_at(header, HEADER_CRC_AT));
+    if found != expected {
+        return Err(PartError::HeaderChecksum { found, expected });
+    }
+    match u16::from_le_bytes(field(header, 8)) {
+        VERSION => Ok((header, rest)),
+        found => Err(PartError::Version { found }),
+    }
+}
+
+/// How long the part is that `bytes` begin with, as its header says.
+pub(super) fn part_len(bytes: &[u8]) -> Result<usize, PartError> {
+    let (header, _) = split_header(bytes)?;
+    Ok(HEADER_LEN + u32_at(header, 20) as usize)
 }
 
 /// The values that `block` is stored as, none larger than `value_bytes_max`.

@@ -11,14 +11,19 @@ mod engine;
 mod frame;
 mod guard;
 mod limits;
+mod mark;
 mod reserve;
+mod salvage;
 #[cfg(test)]
 mod tests;
+mod wreck;
 
 use self::chain::{Chain, Unit};
-use self::database::{Database, Unreadable};
+use self::database::Database;
 use self::guard::Fault;
+use self::mark::Mark;
 use self::reserve::Reserve;
+use self::wreck::{Salvaged, Wrecks};
 use crate::block::Block;
 use crate::error::StoreError;
 use crate::ledger::Ledger;
@@ -64,15 +69,15 @@ pub(crate) struct SledStore {
     reserve: Reserve,
     /// The newest database and one other, in no order, as far as they are open.
     open: Vec<Database>,
+    wrecks: Wrecks,
     end: Seq,
     /// sled is unusable in this process from here on.
     poisoned: Option<StoreError>,
 }
 
 impl SledStore {
-    /// Opens the store, which takes as long whatever it holds. A newest database that can't be opened
-    /// now is met again, with an error, by the read that needs it; until then the number after its
-    /// name stands for the end.
+    /// Opens the store, which takes as long whatever it holds. Damage to the newest database is told by the read
+    /// that meets it; until then what is known of it stands for the end.
     pub(crate) fn open(options: SledOptions) -> Result<Self, StoreError> {
         let chain = Chain::open(&options.dir)?;
         let reserve_bytes = limits::reserve_bytes(options.database_bytes, options.segment_bytes);
@@ -82,6 +87,7 @@ impl SledStore {
             chain,
             reserve,
             open: Vec::new(),
+            wrecks: Wrecks::default(),
             end: 0,
             poisoned: None,
         };
@@ -89,7 +95,7 @@ impl SledStore {
         Ok(store)
     }
 
-    /// Damage isn't lost here: whoever reads or appends meets it. But an end that is only unknown now
+    /// Damage isn't lost here: whoever reads meets it. But an end that is only unknown now
     /// must not be taken for low: numbers would be given out twice.
     fn find_end(&mut self) -> Result<(), StoreError> {
         self.end = 0;
@@ -98,9 +104,7 @@ impl SledStore {
         };
         self.end = match self.database(newest) {
             Ok(database) => database.end(),
-            // As for a last block that can't be read: somebody was about to store its first number, or had, and
-            // reading there reports the damage. Were that number given out again, its block would go here.
-            Err(Fault::Damaged(_)) => newest.saturating_add(1),
+            Err(Fault::Damaged(_)) => self.wrecks.end(newest, &self.chain.path(newest))?,
             Err(fault) => return Err(self.error(newest, fault)),
         };
         Ok(())
@@ -110,24 +114,52 @@ impl SledStore {
         self.chain.units().last().map(|unit| unit.name)
     }
 
-    /// The open database named `name`. Opens it, and closes what makes a third.
+    /// The open database named `name`. Opens it, and closes what makes a third; a damaged one stays closed.
     fn database(&mut self, name: Seq) -> Result<&mut Database, Fault> {
+        if let Some(reason) = self.wrecks.reason(name) {
+            return Err(Fault::Damaged(reason.to_owned()));
+        }
         let open = self
             .open
             .iter()
             .position(|database| database.name() == name);
         let at = match open {
             Some(at) => at,
-            None => self.open_database(name)?,
+            None => self.open_database(name).inspect_err(|fault| {
+                if let Fault::Damaged(reason) = fault {
+                    self.wreck(name, reason);
+                }
+            })?,
         };
         self.open
             .get_mut(at)
             .ok_or_else(|| Fault::Damaged("not open".to_owned()))
     }
 
+    /// Gives up the database `name`: from now on its blocks come from its raw bytes.
+    fn wreck(&mut self, name: Seq, reason: &str) {
+        let open = self.open.iter().find(|database| database.name() == name);
+        let dir = self.chain.path(name);
+        let mark = Mark::read(&dir).ok().flatten();
+        let end = open.map(Database::end).or(mark.map(|mark| mark.end));
+        // What was inserted is flushed by that. What sled makes of the damage can't be helped.
+        let _ = self.close_where(|open| open == name, Database::close);
+        if mark.is_none() {
+            // Only memory: the next process finds out for itself.
+            let _ = Mark::of_damaged(end.unwrap_or(name.saturating_add(1))).write(&dir);
+        }
+        if let Some(unit) = self.chain.unit_mut(name) {
+            unit.end = None;
+        }
+        self.wrecks.add(name, reason.to_owned(), end);
+    }
+
     fn open_database(&mut self, name: Seq) -> Result<usize, Fault> {
         let newest = self.newest();
-        self.close_where(|open| Some(name) != newest && Some(open) != newest)?;
+        self.close_where(
+            |open| Some(name) != newest && Some(open) != newest,
+            Database::seal,
+        )?;
         let path = self.chain.path(name);
         let database = match Database::open(name, &path) {
             Err(fault) if fault.is_full() && self.reserve.release() => Database::open(name, &path),
@@ -139,13 +171,17 @@ impl SledStore {
         Ok(self.open.len() - 1)
     }
 
-    /// Closes the open databases that `unwanted` names; the first error counts.
-    fn close_where(&mut self, unwanted: impl Fn(Seq) -> bool) -> Result<(), Fault> {
+    /// Closes the open databases that `unwanted` names, as `close` says; the first error counts.
+    fn close_where(
+        &mut self,
+        unwanted: impl Fn(Seq) -> bool,
+        close: impl Fn(Database) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let mut closed = Ok(());
         for database in std::mem::take(&mut self.open) {
             let (name, end) = (database.name(), database.end());
             if unwanted(name) {
-                closed = closed.and(database.close());
+                closed = closed.and(close(database));
                 let _ = self.note(name, end);
             } else {
                 self.open.push(database);
@@ -194,7 +230,7 @@ impl SledStore {
             .iter()
             .any(|database| database.name() == name && database.has_failed())
         {
-            self.close_where(|open| open == name)
+            self.close_where(|open| open == name, Database::close)
                 .map_err(|fault| self.error(name, fault))?;
         }
         let database_bytes = self.options.database_bytes;
@@ -227,7 +263,7 @@ impl SledStore {
         let created = self.chain.create(name, &self.options.identity, fill);
         created.map_err(|error| self.remember(error))?;
         // Only now: on a full disk the one that was full stays open and can be read.
-        self.close_where(|open| Some(open) == before)
+        self.close_where(|open| Some(open) == before, Database::seal)
             .and_then(|()| self.database(name).map(|_| name))
             .map_err(|fault| self.error(name, fault))
     }
@@ -271,7 +307,7 @@ impl SledStore {
 
     /// Closes the database `name` so that its files can be moved.
     fn release(&mut self, name: Seq) -> Result<(), StoreError> {
-        self.close_where(|open| open == name)
+        self.close_where(|open| open == name, Database::close)
             .or_else(|fault| match self.error(name, fault) {
                 poisoned @ StoreError::Poisoned { .. } => Err(poisoned),
                 // What couldn't be saved is about to go.
@@ -279,12 +315,31 @@ impl SledStore {
             })
     }
 
-    fn damaged(&self, unit: Seq, reason: String, resume: Option<Seq>) -> ReadError {
-        ReadError::Damaged {
-            unit,
-            path: self.chain.path(unit),
-            reason,
-            resume,
+    /// The block of the database `name` that holds `at`, or the first after it.
+    fn read_unit(&mut self, name: Seq, at: Seq) -> Result<Option<Block>, ReadError> {
+        let limit = self.chain.name_above(name).unwrap_or(Seq::MAX);
+        let read = self.database(name);
+        match read.and_then(|database| database.read(at, limit)) {
+            Ok(read) => return Ok(read),
+            Err(Fault::Damaged(reason)) => {
+                if self.wrecks.reason(name).is_none() {
+                    self.wreck(name, &reason);
+                }
+            }
+            Err(fault) => {
+                self.abandon(name);
+                return Err(self.error(name, fault).into());
+            }
+        }
+        let path = self.chain.path(name);
+        match self.wrecks.read(name, &path, at, limit)? {
+            Salvaged::Block(block) => Ok(block),
+            Salvaged::Damage { reason, resume } => Err(ReadError::Damaged {
+                unit: name,
+                path,
+                reason,
+                resume,
+            }),
         }
     }
 }
@@ -317,22 +372,8 @@ impl Store for SledStore {
             .map(|unit| unit.name)
             .collect();
         for name in names {
-            let limit = self.chain.name_above(name).unwrap_or(Seq::MAX);
-            let read = match self.database(name) {
-                Ok(database) => database.read(at, limit),
-                Err(Fault::Damaged(reason)) => return Err(self.damaged(name, reason, None)),
-                Err(fault) => Err(Unreadable::Fault(fault)),
-            };
-            match read {
-                Ok(None) => {}
-                Ok(block) => return Ok(block),
-                Err(Unreadable::Damaged { reason, resume }) => {
-                    return Err(self.damaged(name, reason, resume));
-                }
-                Err(Unreadable::Fault(fault)) => {
-                    self.abandon(name);
-                    return Err(self.error(name, fault).into());
-                }
+            if let Some(block) = self.read_unit(name, at)? {
+                return Ok(Some(block));
             }
         }
         Ok(None)
@@ -384,6 +425,7 @@ impl Store for SledStore {
     fn remove(&mut self, unit: Seq) -> Result<(), StoreError> {
         self.release(unit)?;
         self.chain.remove(unit)?;
+        self.wrecks.forget(unit);
         if self.chain.units().is_empty() {
             self.reserve.release();
         }
@@ -393,12 +435,14 @@ impl Store for SledStore {
     fn set_aside(&mut self, unit: Seq, dest: &Path) -> Result<(), StoreError> {
         self.release(unit)?;
         self.chain.move_out(unit, dest)?;
+        self.wrecks.forget(unit);
         self.find_end()
     }
 
     fn exclude(&mut self, unit: Seq) {
         self.abandon(unit);
         self.chain.exclude(unit);
+        self.wrecks.forget(unit);
         if self.find_end().is_err() {
             // The next read or append meets the error.
             self.end = self.newest().unwrap_or(0);
@@ -425,7 +469,7 @@ impl Store for SledStore {
     fn close(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let name = self.end;
-        self.close_where(|_| true)
+        self.close_where(|_| true, Database::seal)
             .map_err(|fault| self.error(name, fault))
     }
 }

@@ -6,7 +6,7 @@
 
 use super::database::{self, LOG_FILE};
 use super::frame::{self, Part};
-use super::limits::{SEGMENT_BYTES, value_bytes_max};
+use super::limits;
 use crate::block::{self, Block, Header};
 use crate::seq::Seq;
 use std::cmp::Reverse;
@@ -51,10 +51,11 @@ impl Salvage {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             opened => opened?,
         };
-        // The settings may be what is damaged; then the largest that there are will do.
-        let segment_bytes = database::segment_bytes(dir).unwrap_or(SEGMENT_BYTES as usize);
+        // The settings may be what is damaged; then the largest segments that there are will do.
+        let most = limits::segment_bytes(None);
+        let segment_bytes = database::segment_bytes(dir).unwrap_or(most).min(most);
         let mut finds = Finds {
-            value_bytes_max: value_bytes_max(segment_bytes),
+            value_bytes_max: limits::value_bytes_max(segment_bytes),
             ..Finds::default()
         };
         let mut raw = Raw::new(&log);
@@ -63,12 +64,11 @@ impl Salvage {
             let bytes = raw.from(magic, finds.value_bytes_max)?;
             at = magic + finds.take(magic, bytes) as u64;
         }
-        let end = finds.end;
-        let blocks = settle(finds.blocks(&log)?);
+        finds.join_parts(&log)?;
         Ok(Self {
             log: Some(log),
-            blocks,
-            end,
+            blocks: settle(finds.whole),
+            end: finds.end,
         })
     }
 
@@ -167,18 +167,20 @@ impl Finds {
                 .entry(cut)
                 .or_default()
                 .insert(part.number, piece);
-            // One whose last part is missing was never confirmed to anybody.
-            if part.number + 1 == part.parts {
-                self.end = self.end.max(part.first + 1);
-            }
         }
         Some(len)
     }
 
-    /// The blocks found, those in parts put together if none of these is missing.
-    fn blocks(self, log: &File) -> io::Result<Vec<Found>> {
-        let mut blocks = self.whole;
-        for (cut, pieces) in self.parts {
+    /// Puts those in parts together, if none of these is missing.
+    fn join_parts(&mut self, log: &File) -> io::Result<()> {
+        for (cut, pieces) in std::mem::take(&mut self.parts) {
+            let Some(last) = cut.parts.checked_sub(1) else {
+                continue;
+            };
+            // One whose last part is missing was never confirmed to anybody.
+            if pieces.contains_key(&last) {
+                self.end = self.end.max(cut.first.saturating_add(1));
+            }
             if pieces.len() != cut.parts as usize {
                 continue;
             }
@@ -186,10 +188,11 @@ impl Finds {
             let bytes = load(log, &pieces)?;
             let is_whole = crc32c::crc32c(&bytes) == cut.block_crc;
             if let Some(block) = Block::parse(bytes).ok().filter(|_| is_whole) {
-                blocks.push(Found::new(block.header(), pieces));
+                self.end = self.end.max(block.end());
+                self.whole.push(Found::new(block.header(), pieces));
             }
         }
-        Ok(blocks)
+        Ok(())
     }
 }
 

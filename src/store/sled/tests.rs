@@ -1,4 +1,5 @@
 mod damage;
+mod salvage;
 
 use super::*;
 use crate::block::{BlockBuilder, Seal};
@@ -90,9 +91,10 @@ fn bytes_under(dir: &Path) -> u64 {
 /// Reads on from `at`, past damage; returns the blocks and the damage met.
 fn drain(store: &mut SledStore, mut at: Seq) -> (Vec<Block>, Vec<ReadError>) {
     let (mut found, mut damage) = (Vec::new(), Vec::new());
-    loop {
+    let mut told = None;
+    while at < store.end() {
         match store.read(at) {
-            Ok(None) => return (found, damage),
+            Ok(None) => break,
             Ok(Some(block)) => {
                 assert!(block.end() > at, "reading goes forward");
                 at = block.end();
@@ -104,7 +106,8 @@ fn drain(store: &mut SledStore, mut at: Seq) -> (Vec<Block>, Vec<ReadError>) {
                 };
                 match *resume {
                     Some(resume) => {
-                        assert!(resume > at, "reading goes forward");
+                        assert!(resume >= at, "reading goes forward");
+                        assert!(told.replace(resume) != Some(at), "damage is told once");
                         at = resume;
                     }
                     None => store.exclude(*unit),
@@ -113,6 +116,7 @@ fn drain(store: &mut SledStore, mut at: Seq) -> (Vec<Block>, Vec<ReadError>) {
             }
         }
     }
+    (found, damage)
 }
 
 fn finished_below(end: Seq) -> Ledger {
