@@ -608,9 +608,8 @@ impl<T> Work<'_, T> {
     /// Ends as a crash would: nothing is saved.
     fn crash(self) {
         let Self { shared, desk } = self;
-        let queue = desk.queue;
-        // A crash doesn't report what the store says while it goes down.
-        let _ = queue.abandon();
+        // Closing it would leave it as only a halt does.
+        drop(desk);
         let dir = &shared.settings.dir;
         let cut_short = StoreError::io("finish writing to", dir, ErrorKind::Interrupted.into());
         shared.enter(|state, wakes| {
