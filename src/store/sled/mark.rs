@@ -69,10 +69,15 @@ impl Mark {
 
     /// The mark of the database in `dir`. One that is damaged itself says nothing.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, Fault> {
-        match fs::read(dir.join(MARK_FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => Ok(Self::parse(&read.map_err(Fault::io("read"))?)),
-        }
+        let file = match File::open(dir.join(MARK_FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(Fault::io("open"))?,
+        };
+        let mut bytes = Vec::with_capacity(MARK_LEN);
+        // What is longer isn't ours, however long it may be.
+        let mut file = file.take(MARK_LEN as u64 + 1);
+        file.read_to_end(&mut bytes).map_err(Fault::io("read"))?;
+        Ok(Self::parse(&bytes))
     }
 
     /// Puts the mark beside the database. A crash before the rename leaves it without one.

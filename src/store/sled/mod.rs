@@ -251,15 +251,24 @@ impl SledStore {
     }
 
     fn create(&mut self, name: Seq) -> Result<Seq, StoreError> {
-        let segment_bytes = self.options.segment_bytes;
-        let fill = |dir: &Path| {
-            Database::create(dir, segment_bytes).map_err(|fault| fault.into_error(dir))
-        };
         let before = self.newest();
         if let Some(before) = before {
             // The name of a new database says that everything below it was stored.
             self.flush(before)?;
         }
+        let segment_bytes = self.options.segment_bytes;
+        let limit = self.chain.name_above(name).unwrap_or(Seq::MAX);
+        let below = self.chain.at_or_below(name).map(|unit| unit.name);
+        let wreck = below.filter(|below| self.wrecks.reason(*below).is_some());
+        let wreck = wreck.map(|wreck| (wreck, self.chain.path(wreck)));
+        let wrecks = &mut self.wrecks;
+        let fill = |dir: &Path| {
+            Database::create(dir, segment_bytes).map_err(|fault| fault.into_error(dir))?;
+            // The new name hides what a damaged database holds above it: that comes along.
+            wreck.map_or(Ok(()), |(wreck, path)| {
+                wrecks.copy(wreck, &path, name + 1..limit, dir)
+            })
+        };
         let created = self.chain.create(name, &self.options.identity, fill);
         created.map_err(|error| self.remember(error))?;
         // Only now: on a full disk the one that was full stays open and can be read.

@@ -3,11 +3,14 @@
 //! One that is found damaged isn't given to sled again: its blocks come from its raw bytes, in order. That it is
 //! damaged is told once, and then with everything that is missing in it.
 
+use super::database::Database;
+use super::guard::Fault;
 use super::salvage::Salvage;
 use crate::block::Block;
 use crate::error::StoreError;
 use crate::seq::Seq;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// What a read of a damaged database comes to.
@@ -90,6 +93,34 @@ impl Wrecks {
             reason: wreck.reason.clone(),
             resume: Some(next.max(at)).filter(|next| *next < Seq::MAX),
         })
+    }
+
+    /// Copies the blocks of the database `name` in `dir` that begin within `numbers` into the new one in `dest`.
+    pub(super) fn copy(
+        &mut self,
+        name: Seq,
+        dir: &Path,
+        numbers: Range<Seq>,
+        dest: &Path,
+    ) -> Result<(), StoreError> {
+        let salvage = self.salvage(name, dir)?;
+        let mut copy = None;
+        let mut at = numbers.start;
+        let failed = |fault: Fault| fault.into_error(dest);
+        loop {
+            let block = salvage.read(at, numbers.end);
+            let block = block.map_err(|error| StoreError::io("read", dir, error))?;
+            let Some(block) = block else { break };
+            at = block.end();
+            if numbers.contains(&block.first()) {
+                let copy = match &mut copy {
+                    Some(copy) => copy,
+                    None => copy.insert(Database::open(numbers.start, dest).map_err(failed)?),
+                };
+                copy.insert(&block).map_err(failed)?;
+            }
+        }
+        copy.map_or(Ok(()), Database::close).map_err(failed)
     }
 
     fn salvage(&mut self, name: Seq, dir: &Path) -> Result<&mut Salvage, StoreError> {

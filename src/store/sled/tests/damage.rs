@@ -206,6 +206,24 @@ fn a_block_in_parts_is_lost_as_one() {
 }
 
 #[test]
+fn older_blocks_that_belong_into_a_damaged_database_hide_nothing_of_it() {
+    let spool = Spool::new();
+    let (before, between, after) = (blocks(0, 10, 500), blocks(30, 5, 500), blocks(60, 40, 500));
+    let mut store = spool.open();
+    store.append(&before).unwrap();
+    store.append(&after).unwrap();
+    store.close().unwrap();
+    fs::remove_file(spool.unit_dir(0).join("conf")).unwrap();
+    let mut store = spool.open();
+    store.append(&between).unwrap();
+    store.close().unwrap();
+    assert_eq!(spool.units(), [0, 30]);
+    let (found, damage) = drain(&mut spool.open(), 0);
+    assert_same(&found, &[before, between, after].concat());
+    assert!(damage.iter().all(|damage| told(damage).0 == 0));
+}
+
+#[test]
 fn damage_that_was_found_once_is_kept_from_sled_for_ever() {
     let spool = Spool::new();
     spool.open().append(&blocks(0, 40, 900)).unwrap();
