@@ -5,10 +5,11 @@ use super::frame::{self, Part};
 use super::guard::Fault;
 use super::limits::value_bytes_max;
 use super::mark::Mark;
+use super::salvage::Salvage;
 use crate::block::{Block, Header};
 use crate::seq::Seq;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,10 +83,37 @@ impl Database {
                 return Err(Fault::Damaged(format!("`{file}` is missing")));
             }
         }
-        if let Some(mark) = Mark::read(dir)? {
-            mark.check(dir)?;
-            Mark::remove(dir)?;
+        let Some(mark) = Mark::read(dir)? else {
+            return Self::recover(name, dir);
+        };
+        mark.check(dir)?;
+        Mark::remove(dir)?;
+        Self::open_unchecked(name, dir)
+    }
+
+    /// Opens what a crash left. sled drops what stands behind a byte that it can't make sense of, and overwrites
+    /// it. So everything that is intact before must be there after; otherwise the log is put back as it was.
+    fn recover(name: Seq, dir: &Path) -> Result<Self, Fault> {
+        let log = dir.join(LOG_FILE);
+        let before = fs::read(&log).map_err(Fault::io("read"))?;
+        let salvage = Salvage::open(dir).map_err(Fault::io("read"))?;
+        let recovered = Self::open_unchecked(name, dir).and_then(|database| {
+            let is_held = |first: &Seq| matches!(database.load(*first), Ok(Some(_)));
+            match salvage.firsts().find(|first| !is_held(first)) {
+                None => Ok(database),
+                Some(first) => Err(Fault::Damaged(format!(
+                    "sled has dropped the block at number {first}, which is intact"
+                ))),
+            }
+        });
+        if let Err(Fault::Damaged(_)) = &recovered {
+            // As far as the disk has room for it: what is missing then is lost, and will be counted.
+            let _ = restore(&log, &before);
         }
+        recovered
+    }
+
+    fn open_unchecked(name: Seq, dir: &Path) -> Result<Self, Fault> {
         let segment_bytes = segment_bytes(dir)?;
         let log = OpenOptions::new()
             .read(true)
@@ -407,6 +435,19 @@ pub(super) fn segment_bytes(dir: &Path) -> Result<usize, Fault> {
         .lines()
         .find_map(|line| line.strip_prefix("segment_size: ")?.parse().ok())
         .ok_or_else(|| Fault::Damaged(format!("`{SETTINGS_FILE}` names no segment size")))
+}
+
+/// Puts `bytes` back into a log that no database has open any more.
+fn restore(log: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(log)
+        .map_err(Fault::io("open"))?;
+    wait_unlocked(&file)?;
+    file.write_all(bytes)
+        .and_then(|()| file.set_len(bytes.len() as u64))
+        .and_then(|()| file.sync_all())
+        .map_err(Fault::io("write"))
 }
 
 /// Waits for sled's lock, which outlives a database that was dropped until sled's threads have let go

@@ -77,6 +77,11 @@ impl Salvage {
         self.end
     }
 
+    /// The first number of each intact block.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = Seq> {
+        self.blocks.keys().copied()
+    }
+
     /// The intact block that holds `at`, or the first after it, if it begins below `limit`.
     pub(super) fn read(&mut self, at: Seq, limit: Seq) -> io::Result<Option<Block>> {
         while let Some(found) = self.find(at).filter(|found| found.first < limit) {
