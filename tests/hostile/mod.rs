@@ -21,6 +21,14 @@ const MARK: &str = "@ ";
 const TASK: &str = "OVERSPILL_CHILD_TASK";
 const DIR: &str = "OVERSPILL_CHILD_DIR";
 const ARG: &str = "OVERSPILL_CHILD_ARG";
+/// Runs the ignored test `child` of this binary and nothing else.
+const AS_CHILD: [&str; 5] = [
+    "--exact",
+    "child",
+    "--ignored",
+    "--nocapture",
+    "--test-threads=1",
+];
 
 /// What a child process is told to do.
 pub(crate) struct Task {
@@ -38,6 +46,16 @@ impl Task {
             arg: std::env::var(ARG).ok()?.parse().ok()?,
         })
     }
+}
+
+/// The shell command of a child, for a program that starts it in our place and fills in `dir` and `arg`.
+pub(crate) fn command_line(name: &str, dir: &str, arg: &str) -> String {
+    let binary = std::env::current_exe().expect("a running program has a file");
+    format!(
+        "env {TASK}={name} {DIR}={dir} {ARG}={arg} '{}' {}",
+        binary.display(),
+        AS_CHILD.join(" ")
+    )
 }
 
 /// Says a line to the parent; it is out of the process when this returns.
@@ -67,13 +85,7 @@ impl Child {
         let binary = std::env::current_exe().expect("a running program has a file");
         let complaints = tempfile::tempfile().expect("a temporary file can be made");
         let mut process = Command::new(binary)
-            .args([
-                "--exact",
-                "child",
-                "--ignored",
-                "--nocapture",
-                "--test-threads=1",
-            ])
+            .args(AS_CHILD)
             .env(TASK, name)
             .env(DIR, dir)
             .env(ARG, arg.to_string())
