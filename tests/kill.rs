@@ -11,30 +11,52 @@ mod hostile;
 
 use common::{FOR_EVER, Item, assert_conserved};
 use hostile::{Chance, Child, Task, note, say, setting};
-use overspill::{Builder, DiskBufferedChannel, Durability, TryRecvError};
+use overspill::{Builder, DiskBufferedChannel, Durability, Storage, TryRecvError};
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 /// Acknowledgements that a crash may forget, in bytes, as the durability table says, with what memory may hold.
 const REPEATED_BYTES_MAX: u64 = (1 << 20) + MEMORY_BYTES;
 const MEMORY_BYTES: u64 = 1 << 20;
 const PAD: usize = 1000;
+/// Small, so that many a kill comes while one segment follows another.
+const SEGMENT_BYTES: u64 = 10_000;
 
 fn rounds() -> u64 {
     setting("OVERSPILL_KILL_ROUNDS", 5)
 }
 
-fn builder(dir: &Path, durability: Durability) -> Builder<Item> {
+/// Stores and levels at which nothing that was confirmed may go with its process.
+const WRITE_AHEAD: [&str; 4] = ["sled process", "log process", "log interval", "log sync"];
+const SPILL: [&str; 2] = ["sled spill", "log spill"];
+
+/// `kept` names a store and a level.
+fn builder(dir: &Path, kept: &str) -> Builder<Item> {
+    let (storage, level) = kept.split_once(' ').unwrap();
+    let durability = match level {
+        "spill" => Durability::Spill,
+        "process" => Durability::Process,
+        "interval" => Durability::Interval(Duration::from_millis(2)),
+        "sync" => Durability::Sync,
+        other => panic!("no such level: {other}"),
+    };
     DiskBufferedChannel::builder(dir)
         .memory_items(8)
         .memory_bytes_max(MEMORY_BYTES.try_into().unwrap())
         .block_bytes(2048)
+        .segment_bytes(SEGMENT_BYTES)
         .disk_free_min(0)
+        .storage(match storage {
+            "sled" => Storage::Sled,
+            "log" => Storage::Log,
+            other => panic!("no such store: {other}"),
+        })
         .durability(durability)
 }
 
-fn open(dir: &Path, durability: Durability) -> DiskBufferedChannel<Item> {
-    builder(dir, durability).open().unwrap()
+fn open(dir: &Path, kept: &str) -> DiskBufferedChannel<Item> {
+    builder(dir, kept).open().unwrap()
 }
 
 fn item(id: u64) -> Item {
@@ -49,18 +71,18 @@ fn child() {
     let Some(task) = Task::from_parent() else {
         return;
     };
-    match task.name.as_str() {
-        "produce" => produce(&task),
-        "work" => work(&task, Durability::Process),
-        "spill" => work(&task, Durability::Spill),
-        "cycle" => cycle(&task),
+    let (name, kept) = task.name.split_once(' ').unwrap();
+    match name {
+        "produce" => produce(&task, kept),
+        "work" => work(&task, kept),
+        "cycle" => cycle(&task, kept),
         other => panic!("no such task: {other}"),
     }
 }
 
 /// Sends from number `arg` on, for ever.
-fn produce(task: &Task) {
-    let channel = open(&task.dir, Durability::Process);
+fn produce(task: &Task, kept: &str) {
+    let channel = open(&task.dir, kept);
     let tx = channel.sender();
     for id in task.arg.. {
         tx.send(item(id)).unwrap();
@@ -69,8 +91,8 @@ fn produce(task: &Task) {
 }
 
 /// Sends from number `arg` on, and receives about as much, in waves that pass through memory and disk.
-fn work(task: &Task, durability: Durability) {
-    let channel = open(&task.dir, durability);
+fn work(task: &Task, kept: &str) {
+    let channel = open(&task.dir, kept);
     let (tx, rx) = (channel.sender(), channel.receiver());
     let mut chance = Chance::seeded(task.arg);
     let mut next = task.arg;
@@ -93,21 +115,19 @@ fn work(task: &Task, durability: Durability) {
     }
 }
 
-/// Opens, sends a few, halts or drops, for ever.
-fn cycle(task: &Task) {
+/// Opens, sends a few, halts or drops, for ever, in turns at the level of `kept` and in `Spill`.
+fn cycle(task: &Task, kept: &str) {
+    let (storage, _) = kept.split_once(' ').unwrap();
+    let spill = format!("{storage} spill");
     let mut next = task.arg;
     loop {
-        let durability = if next.is_multiple_of(2) {
-            Durability::Process
-        } else {
-            Durability::Spill
-        };
-        let channel = open(&task.dir, durability.clone());
+        let is_confirmed = next.is_multiple_of(2);
+        let channel = open(&task.dir, if is_confirmed { kept } else { &spill });
         let tx = channel.sender();
         let ids = next..next + 1 + next % 11;
         for id in ids.clone() {
             tx.send(item(id)).unwrap();
-            if durability == Durability::Process {
+            if is_confirmed {
                 say(&format!("sent {id}"));
             }
         }
@@ -141,8 +161,8 @@ struct Heard {
 }
 
 /// Lets a child run for a random number of lines, kills it, and says what it had done.
-fn run_and_kill(name: &str, dir: &Path, from: u64, chance: &mut Chance) -> Heard {
-    let child = Child::start(name, dir, from);
+fn run_and_kill(name: &str, kept: &str, dir: &Path, from: u64, chance: &mut Chance) -> Heard {
+    let child = Child::start(&format!("{name} {kept}"), dir, from);
     let mut heard = Heard {
         sent: from,
         ..Heard::default()
@@ -215,13 +235,17 @@ fn assert_whole(ids: &[u64], certain: &Range<u64>) -> u64 {
 
 #[test]
 fn no_confirmed_item_is_lost_when_a_producer_is_killed() {
+    WRITE_AHEAD.into_iter().for_each(kill_a_producer);
+}
+
+fn kill_a_producer(kept: &str) {
     let dir = tempfile::tempdir().unwrap();
     let (mut first, mut next, mut sent) = (0, 0, 0);
     for round in 0..rounds() {
         let mut chance = Chance::new();
-        let heard = run_and_kill("produce", dir.path(), next, &mut chance);
+        let heard = run_and_kill("produce", kept, dir.path(), next, &mut chance);
         sent += heard.sent - next;
-        let channel = open(dir.path(), Durability::Process);
+        let channel = open(dir.path(), kept);
         undamaged(&channel);
         assert_eq!(channel.stats().unaccounted, 0);
         // Every other round leaves a part of the backlog for the next.
@@ -233,28 +257,32 @@ fn no_confirmed_item_is_lost_when_a_producer_is_killed() {
         };
         let mut ids = take(&channel, count);
         channel.halt().unwrap();
-        let channel = open(dir.path(), Durability::Process);
+        let channel = open(dir.path(), kept);
         ids.extend(take(&channel, all - count));
         next = assert_whole(&ids, &(first..heard.sent));
         first = next;
         channel.halt().unwrap();
     }
     note(&format!(
-        "killed a producer {} times: {sent} confirmed items, 0 lost",
+        "{kept}: killed a producer {} times: {sent} confirmed items, 0 lost",
         rounds()
     ));
 }
 
 #[test]
 fn a_killed_consumer_loses_nothing_and_repeats_only_what_it_took_last() {
+    WRITE_AHEAD.into_iter().for_each(kill_a_consumer);
+}
+
+fn kill_a_consumer(kept: &str) {
     let dir = tempfile::tempdir().unwrap();
     let (mut next, mut repeated) = (0, 0);
     for _ in 0..rounds() {
         let mut chance = Chance::new();
         let from = next;
-        let heard = run_and_kill("work", dir.path(), from, &mut chance);
+        let heard = run_and_kill("work", kept, dir.path(), from, &mut chance);
         let taken = heard.taken.max(from);
-        let channel = open(dir.path(), Durability::Process);
+        let channel = open(dir.path(), kept);
         undamaged(&channel);
         assert_eq!(channel.stats().unaccounted, 0);
         let ids = take(&channel, u64::MAX);
@@ -274,19 +302,23 @@ fn a_killed_consumer_loses_nothing_and_repeats_only_what_it_took_last() {
         channel.halt().unwrap();
     }
     note(&format!(
-        "killed a consumer {} times: {next} items, 0 lost, {repeated} delivered again",
+        "{kept}: killed a consumer {} times: {next} items, 0 lost, {repeated} delivered again",
         rounds()
     ));
 }
 
 #[test]
 fn in_spill_a_kill_loses_no_more_than_was_at_risk() {
+    SPILL.into_iter().for_each(kill_in_spill);
+}
+
+fn kill_in_spill(kept: &str) {
     let dir = tempfile::tempdir().unwrap();
     let (mut next, mut lost_total, mut risk_total) = (0, 0, 0);
     for _ in 0..rounds() {
         let mut chance = Chance::new();
-        let heard = run_and_kill("spill", dir.path(), next, &mut chance);
-        let channel = open(dir.path(), Durability::Spill);
+        let heard = run_and_kill("work", kept, dir.path(), next, &mut chance);
+        let channel = open(dir.path(), kept);
         undamaged(&channel);
         let ids = take(&channel, u64::MAX);
         let taken = heard.taken.max(next);
@@ -307,18 +339,22 @@ fn in_spill_a_kill_loses_no_more_than_was_at_risk() {
         channel.halt().unwrap();
     }
     note(&format!(
-        "killed a spilling process {} times: {lost_total} items lost, {risk_total} had been at risk",
+        "{kept}: killed a process {} times: {lost_total} items lost, {risk_total} had been at risk",
         rounds()
     ));
 }
 
 #[test]
 fn a_kill_while_opening_or_halting_leaves_a_directory_that_opens() {
+    WRITE_AHEAD.into_iter().for_each(kill_at_the_ends);
+}
+
+fn kill_at_the_ends(kept: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut next = 0;
     for _ in 0..rounds() * 2 {
         let mut chance = Chance::new();
-        let child = Child::start("cycle", dir.path(), next);
+        let child = Child::start(&format!("cycle {kept}"), dir.path(), next);
         let mut heard = Heard {
             sent: next,
             ..Heard::default()
@@ -327,7 +363,7 @@ fn a_kill_while_opening_or_halting_leaves_a_directory_that_opens() {
             heard.line(&child.line().expect("it goes on until it is killed"));
         }
         child.kill().iter().for_each(|line| heard.line(line));
-        let channel = open(dir.path(), Durability::Process);
+        let channel = open(dir.path(), kept);
         undamaged(&channel);
         let ids = take(&channel, u64::MAX);
         let confirmed: Vec<u64> = (next..heard.sent).collect();
@@ -338,7 +374,7 @@ fn a_kill_while_opening_or_halting_leaves_a_directory_that_opens() {
         channel.halt().unwrap();
     }
     note(&format!(
-        "killed an opening and halting process {} times",
+        "{kept}: killed an opening and halting process {} times",
         rounds() * 2
     ));
 }
