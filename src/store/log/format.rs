@@ -17,12 +17,15 @@
 //! ```
 
 use crate::block::{Header, MAGIC as BLOCK_MAGIC};
+use crate::dir::Identity;
 use crate::seq::Seq;
 use std::ffi::OsStr;
 use std::path::Path;
 
 const MAGIC: [u8; 8] = *b"OVSPSEGM";
 const VERSION: u16 = 1;
+const LANE_AT: usize = 10;
+const NAME_AT: usize = 16;
 const CRC_AT: usize = 28;
 pub(crate) const FIXED_LEN: usize = 32;
 /// More than any identity: codec names and schema tags are short.
@@ -131,6 +134,17 @@ pub(crate) fn identity_in(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(FIXED_LEN..FIXED_LEN + len)
 }
 
+/// Whether the first bytes of a file are the whole header of another segment than the one of that name: one of another
+/// channel, or a copy under a wrong name.
+pub(super) fn is_stranger(bytes: &[u8], channel: &[u8; 16], lane: Lane, name: Seq) -> bool {
+    let Some(Ok(identity)) = identity_in(bytes).map(Identity::decode) else {
+        return false;
+    };
+    let says = |at: usize, expected: &[u8]| bytes.get(at..at + expected.len()) == Some(expected);
+    let is_here = says(LANE_AT, &[lane as u8]) && says(NAME_AT, &name.to_le_bytes());
+    identity.channel != *channel || !is_here
+}
+
 /// Whose blocks are at home in a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Home(u32);
@@ -192,6 +206,8 @@ pub(super) fn rfind_magic(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dir::StoreKind;
+    use crate::error::SchemaTag;
 
     #[test]
     fn names_sort_as_numbers_do_and_read_back() {
@@ -234,6 +250,26 @@ mod tests {
             home.place(10),
         ] {
             assert_ne!(home.place(9), other);
+        }
+    }
+
+    #[test]
+    fn a_whole_header_tells_a_stranger_and_a_damaged_one_tells_nothing() {
+        let identity = Identity {
+            store: StoreKind::Log,
+            schema: SchemaTag::new("codec", None),
+            channel: [1; 16],
+            created_ms: 0,
+        };
+        let bytes = encode_header(Lane::Tail, 5, &identity.encode());
+        assert!(!is_stranger(&bytes, &[1; 16], Lane::Tail, 5));
+        assert!(is_stranger(&bytes, &[2; 16], Lane::Tail, 5));
+        assert!(is_stranger(&bytes, &[1; 16], Lane::Older, 5));
+        assert!(is_stranger(&bytes, &[1; 16], Lane::Tail, 6));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(!is_stranger(&damaged, &[2; 16], Lane::Tail, 5), "byte {at}");
         }
     }
 }

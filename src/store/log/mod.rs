@@ -19,7 +19,7 @@ use self::format::{FIXED_LEN, Lane as Kind, Named, parse_name};
 use self::lane::{Lane, Segment};
 use crate::block::Block;
 use crate::dir::fs;
-use crate::disk::{DiskRef, Kind as EntryKind};
+use crate::disk::{DiskRef, How, Kind as EntryKind};
 use crate::error::StoreError;
 use crate::ledger::Ledger;
 use crate::seq::Seq;
@@ -66,7 +66,7 @@ pub(crate) struct LogStore {
     options: Arc<LogOptions>,
     tail: Lane,
     older: Lane,
-    /// Segments that were given up and stay where they are.
+    /// Segments that were given up, and files that are none of ours: they stay where they are.
     excluded: BTreeMap<(Kind, Seq), Segment>,
     /// Bytes of those that earlier processes gave up.
     kept_bytes: u64,
@@ -96,12 +96,22 @@ impl LogStore {
                 Named::Segment(..) | Named::Unknown => {}
             }
         }
-        let [tail, older] = lanes;
+        let [mut tail, mut older] = lanes;
+        let mut excluded = BTreeMap::new();
+        for (kind, lane) in [(Kind::Tail, &mut tail), (Kind::Older, &mut older)] {
+            // The newest segment says how far things went: a file of somebody else's must not.
+            while let Some(newest) = lane.last_entry()
+                && is_stranger(&options, kind, *newest.key())?
+            {
+                let (name, segment) = newest.remove_entry();
+                excluded.insert((kind, name), segment);
+            }
+        }
         Ok(Self {
             tail: Lane::open(&options, Kind::Tail, tail)?,
             older: Lane::open(&options, Kind::Older, older)?,
             options,
-            excluded: BTreeMap::new(),
+            excluded,
             kept_bytes,
             has_dir: false,
         })
@@ -144,6 +154,23 @@ impl LogStore {
         self.kept_bytes += segment.len;
         Ok(())
     }
+}
+
+/// Whether a file that has a segment's name is whole and another one.
+fn is_stranger(options: &LogOptions, kind: Kind, name: Seq) -> Result<bool, StoreError> {
+    let path = options.dir.join(format::file_name(kind, name));
+    let header = options.disk.open(&path, How::Read).and_then(|mut file| {
+        let mut bytes = vec![0; FIXED_LEN];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        let identity_len = format::identity_len(&bytes).unwrap_or(0);
+        bytes.resize(read + identity_len, 0);
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    });
+    let header = header.map_err(|error| StoreError::io("read", &path, error))?;
+    Ok(format::is_stranger(&header, &options.channel, kind, name))
 }
 
 impl Store for LogStore {
