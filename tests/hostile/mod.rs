@@ -13,6 +13,7 @@ use std::process::{self, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// A child that says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -244,5 +245,48 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
         let dest = to.join(inside);
         fs::create_dir_all(dest.parent().expect("it has one")).expect("it can be made");
         fs::copy(&file, &dest).expect("it can be copied");
+    }
+}
+
+/// A directory for files that need not survive anything: in memory, where the system has such a place.
+pub(crate) fn fast_dir() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir());
+    made.expect("a temporary directory can be made")
+}
+
+/// Ends the process with the name of the case that hangs.
+pub(crate) struct Watchdog {
+    cases: u64,
+    running: mpsc::Sender<String>,
+}
+
+impl Watchdog {
+    pub(crate) fn new() -> Self {
+        let (running, cases) = mpsc::channel::<String>();
+        thread::spawn(move || {
+            let mut last = "before the first case".to_owned();
+            loop {
+                match cases.recv_timeout(SILENCE) {
+                    Ok(case) => last = case,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => {
+                        note(&format!("hangs: {last}"));
+                        process::abort();
+                    }
+                }
+            }
+        });
+        Self { cases: 0, running }
+    }
+
+    /// The next case begins.
+    pub(crate) fn case(&mut self, what: &str) {
+        self.cases += 1;
+        self.running.send(what.to_owned()).expect("it listens");
+    }
+
+    pub(crate) fn cases(&self) -> u64 {
+        self.cases
     }
 }
