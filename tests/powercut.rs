@@ -20,8 +20,9 @@ use overspill::{Builder, DiskBufferedChannel, Durability, Storage};
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
+use std::panic;
 use std::path::Path;
-use std::process::Command;
+use std::process::{self, Command};
 use std::time::Duration;
 use std::{env, fs};
 
@@ -131,6 +132,11 @@ fn child() {
     let Some(task) = Task::from_parent() else {
         return;
     };
+    // The script shows the last line of what a checker says.
+    panic::set_hook(Box::new(|info| {
+        note(&info.to_string().replace('\n', " "));
+        process::exit(1);
+    }));
     let (role, name) = task.name.split_once('-').unwrap();
     let history = History::named(name);
     match role {
