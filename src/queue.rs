@@ -137,7 +137,7 @@ impl Queue {
         Ok((queue, recovered))
     }
 
-    /// Both slots are unreadable: the newest block says how far things had come when it was sealed.
+    /// No slot is readable: the newest block says how far things had come when it was sealed.
     fn rebuild_checkpoint(&mut self, channel: [u8; 16]) -> Checkpoint {
         // Nobody knows how many incarnations there were; seconds are more than opens.
         let incarnation = now_ms() / 1000;

@@ -31,6 +31,7 @@ const BLOCK_ITEMS: u64 = 3;
 const TAKEN: u64 = 40;
 /// Where the checkpoint keeps what (docs/format.md).
 const SLOT_BYTES: usize = 16 << 10;
+const SLOTS: usize = 3;
 const GENERATION_AT: usize = 16;
 /// After so many processes whose sled had panicked, the directory is called stuck.
 const PROCESSES_MAX: usize = 6;
@@ -415,12 +416,13 @@ fn one_slot_of_the_checkpoint_is_enough_and_none_repeats_items_and_loses_none() 
         let at = slot * SLOT_BYTES + GENERATION_AT;
         u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
     };
-    let newer = usize::from(generation(1) > generation(0));
-    let whole: &[usize] = &[0, 1];
-    for (slots, first) in [(&[1 - newer][..], TAKEN), (&[newer], 0), (whole, 0)] {
+    let newest = (0..SLOTS).max_by_key(|slot| generation(*slot)).unwrap();
+    let others: Vec<usize> = (0..SLOTS).filter(|slot| *slot != newest).collect();
+    let all: Vec<usize> = (0..SLOTS).collect();
+    for (slots, first) in [(others, TAKEN), (vec![newest], 0), (all, 0)] {
         let copy = tempfile::tempdir().unwrap();
         copy_tree(dir.path(), copy.path());
-        for slot in slots {
+        for slot in &slots {
             let at = (slot * SLOT_BYTES + GENERATION_AT) as u64;
             damage(&copy.path().join("checkpoint"), &Damage::Zero { at });
         }

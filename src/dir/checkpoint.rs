@@ -1,6 +1,8 @@
-//! Where a restart begins: two slots in one file, one of which is on the device and out of a crash's reach.
+//! Where a restart begins: three slots in one file. A write takes neither the newest one, which the end of the process
+//! leaves, nor the last one that was synced, which is all that a power cut may leave: of what was written since, the
+//! device has any part.
 //!
-//! All integers are little-endian. A slot is 16 KiB; the other one starts right behind it.
+//! All integers are little-endian. A slot is 16 KiB; the next one starts right behind it.
 //!
 //! ```text
 //! offset size
@@ -33,6 +35,8 @@ use std::path::PathBuf;
 
 pub(super) const MAGIC: [u8; 8] = *b"OVSPCKPT";
 const SLOT_LEN: usize = 16 << 10;
+const SLOTS: usize = 3;
+const FILE_LEN: usize = SLOTS * SLOT_LEN;
 const CRC_AT: usize = SLOT_LEN - 4;
 const RANGES_AT: usize = 136;
 const RANGE_LEN: usize = 16;
@@ -67,35 +71,37 @@ pub(crate) enum Persist {
 pub(crate) struct CheckpointFile {
     file: Box<dyn DiskFile>,
     path: PathBuf,
-    /// The slot that the next write takes: never the one that is surely on the device.
-    slot: usize,
-    /// Of the newest checkpoint in the file.
+    /// The slot of the newest checkpoint.
+    newest: usize,
+    /// The slot of the newest one that is on the device.
+    durable: usize,
+    /// Of the newest checkpoint.
     generation: u64,
 }
 
-/// The newest checkpoint that can be read, its generation, and the slot for the one after it.
+/// The newest checkpoint that can be read, its generation and its slot.
 #[derive(Debug, Default)]
 struct Newest {
     checkpoint: Option<Checkpoint>,
     generation: u64,
-    next_slot: usize,
+    slot: usize,
 }
 
 impl CheckpointFile {
     /// Writes a new file, which holds `first`, all of it, so that no later write needs space.
     pub(super) fn create(directory: &Directory, first: &Checkpoint) -> Result<Self, StoreError> {
         let mut bytes = encode(first, 1);
-        bytes.resize(2 * SLOT_LEN, 0);
+        bytes.resize(FILE_LEN, 0);
         fs::replace(
             directory.disk(),
             &directory.checkpoint(),
             &directory.checkpoint_temporary(),
             &bytes,
         )?;
-        Self::open_at(directory, 1, 1)
+        Self::open_at(directory, 0, 1)
     }
 
-    /// `None` when there is no such file. The checkpoint is `None` when neither slot can be read.
+    /// `None` when there is no such file. The checkpoint is `None` when no slot can be read.
     pub(super) fn open(
         directory: &Directory,
     ) -> Result<Option<(Self, Option<Checkpoint>)>, OpenError> {
@@ -103,14 +109,12 @@ impl CheckpointFile {
             return Ok(None);
         };
         let newest = newest(directory, &bytes)?;
-        let mut file = Self::open_at(directory, newest.next_slot, newest.generation)?;
+        let mut file = Self::open_at(directory, newest.slot, newest.generation)?;
         file.complete(bytes.len())?;
-        // The process before may have left it to the operating system, its name even, and the slot that is overwritten
-        // next is then the only one that the device has.
+        // Nobody knows which slot was synced by an earlier process: now the newest one is.
         file.file
             .sync()
             .map_err(|error| StoreError::io("sync", &file.path, error))?;
-        fs::sync_dir(directory.disk(), directory.path())?;
         Ok(Some((file, newest.checkpoint)))
     }
 
@@ -123,19 +127,19 @@ impl CheckpointFile {
         Ok(Self {
             file,
             path,
-            slot,
+            newest: slot,
+            durable: slot,
             generation,
         })
     }
 
     /// Gives a file that was cut its length back, as far as there is room: the slots work without.
     fn complete(&mut self, len: usize) -> Result<(), StoreError> {
-        if len >= 2 * SLOT_LEN {
+        if len >= FILE_LEN {
             return Ok(());
         }
         let written = self
-            .put(len as u64, &vec![0; 2 * SLOT_LEN - len])
-            .and_then(|()| self.file.sync())
+            .put(len as u64, &vec![0; FILE_LEN - len])
             .map_err(|error| StoreError::io("write", &self.path, error));
         match written {
             Err(error) if !error.is_full() => Err(error),
@@ -143,28 +147,35 @@ impl CheckpointFile {
         }
     }
 
-    /// Overwrites the slot that isn't surely on the device, so a crash in the middle leaves the other one. After an
-    /// error, or without a sync, nobody knows what of it is there: the next write then takes the same slot again.
+    /// Overwrites a slot that no crash needs. One in the middle leaves the others, and so does an error: the next write
+    /// then takes the same slot again.
     pub(crate) fn write(
         &mut self,
         checkpoint: &Checkpoint,
         persist: Persist,
     ) -> Result<(), StoreError> {
         let generation = self.generation + 1;
-        self.put(
-            (self.slot * SLOT_LEN) as u64,
-            &encode(checkpoint, generation),
-        )
-        .and_then(|()| match persist {
-            Persist::Os => Ok(()),
-            Persist::Device => self.file.sync(),
-        })
-        .map_err(|error| StoreError::io("write", &self.path, error))?;
+        let slot = self.free_slot();
+        self.put((slot * SLOT_LEN) as u64, &encode(checkpoint, generation))
+            .and_then(|()| match persist {
+                Persist::Os => Ok(()),
+                Persist::Device => self.file.sync(),
+            })
+            .map_err(|error| StoreError::io("write", &self.path, error))?;
         self.generation = generation;
+        self.newest = slot;
         if persist == Persist::Device {
-            self.slot = 1 - self.slot;
+            self.durable = slot;
         }
         Ok(())
+    }
+
+    fn free_slot(&self) -> usize {
+        let mut slots = (1..=SLOTS).map(|step| (self.newest + step) % SLOTS);
+        // Of three slots, two are taken at most.
+        slots
+            .find(|slot| *slot != self.newest && *slot != self.durable)
+            .unwrap_or_default()
     }
 
     fn put(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -183,13 +194,13 @@ pub(super) fn is_present(directory: &Directory) -> Result<bool, OpenError> {
 
 fn newest(directory: &Directory, bytes: &[u8]) -> Result<Newest, OpenError> {
     let mut newest = Newest::default();
-    for (slot, bytes) in bytes.chunks_exact(SLOT_LEN).take(2).enumerate() {
+    for (slot, bytes) in bytes.chunks_exact(SLOT_LEN).take(SLOTS).enumerate() {
         match decode(bytes) {
             Ok((generation, checkpoint)) if generation > newest.generation => {
                 newest = Newest {
                     checkpoint: Some(checkpoint),
                     generation,
-                    next_slot: 1 - slot,
+                    slot,
                 };
             }
             Err(Unreadable::Version(found)) => return Err(directory.wrong_format(Some(found))),

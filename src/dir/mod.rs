@@ -5,7 +5,7 @@
 //! ```text
 //! LOCK           the owner, and the operating system's lock
 //! channel        identity: format, codec, schema tag, channel id
-//! checkpoint     cursor, counters and tail, in two slots
+//! checkpoint     cursor, counters and tail, in three slots
 //! sled/, log/    the store
 //! quarantine/    damaged units
 //! dead-letters/  items that were given up
