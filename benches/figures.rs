@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 #![allow(
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "figures for humans"
 )]
@@ -260,7 +261,7 @@ fn open(root: &Path) {
         for _ in 0..ROUNDS {
             let mut channel = None;
             figures.push(seconds(|| {
-                channel = Some(open_log(&dir, Durability::Spill))
+                channel = Some(open_log(&dir, Durability::Spill));
             }));
             channel.unwrap().halt().unwrap();
         }

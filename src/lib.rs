@@ -96,6 +96,7 @@ mod sink;
 mod staging;
 mod state;
 mod stats;
+mod steps;
 mod store;
 mod stream;
 mod sync;

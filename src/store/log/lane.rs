@@ -21,13 +21,13 @@ pub(super) struct Segment {
     /// One past its highest number, once that is known.
     pub(super) end: Option<Seq>,
     /// Where damage was met: it is reported once.
-    reported: BTreeSet<u64>,
+    pub(super) reported: BTreeSet<u64>,
     /// It ends in bytes that are no block.
-    has_unread_tail: bool,
+    pub(super) has_unread_tail: bool,
     /// It has no block: it hides nothing of the one before it.
-    is_blank: bool,
+    pub(super) is_blank: bool,
     /// There is nothing in it: its name may be taken again.
-    is_empty: bool,
+    pub(super) is_empty: bool,
 }
 
 impl Segment {
@@ -41,21 +41,21 @@ impl Segment {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    options: Arc<LogOptions>,
-    kind: Kind,
-    segments: BTreeMap<Seq, Segment>,
+    pub(super) options: Arc<LogOptions>,
+    pub(super) kind: Kind,
+    pub(super) segments: BTreeMap<Seq, Segment>,
     /// The newest segment, while it is written to.
-    tail: Option<Tail>,
+    pub(super) tail: Option<Tail>,
     /// Where a process before this one stopped in the newest segment, when it may be gone on with.
-    resume_at: Option<u64>,
+    pub(super) resume_at: Option<u64>,
     /// The segment that was read last.
-    reader: Option<(Seq, Walk)>,
+    pub(super) reader: Option<(Seq, Walk)>,
     /// One past the highest number that was ever here.
-    end: Seq,
+    pub(super) end: Seq,
     /// What an earlier process left may not be on the device yet.
-    is_inherited: bool,
+    pub(super) is_inherited: bool,
     /// Names were given that may not be on the device yet.
-    has_new_names: bool,
+    pub(super) has_new_names: bool,
 }
 
 impl Lane {
@@ -121,7 +121,7 @@ impl Lane {
         self.options.dir.join(format::file_name(self.kind, name))
     }
 
-    fn home(&self, name: Seq) -> Home {
+    pub(super) fn home(&self, name: Seq) -> Home {
         Home::new(&self.options.channel, self.kind, name)
     }
 
@@ -242,7 +242,7 @@ impl Lane {
     }
 
     /// The end of what counts in a segment.
-    fn limit(&self, name: Seq) -> u64 {
+    pub(super) fn limit(&self, name: Seq) -> u64 {
         match &self.tail {
             Some(tail) if tail.name == name => tail.position,
             _ => self.segments.get(&name).map_or(0, |segment| segment.len),
@@ -401,7 +401,7 @@ impl Lane {
         Ok(())
     }
 
-    fn header(&self, name: Seq) -> Vec<u8> {
+    pub(super) fn header(&self, name: Seq) -> Vec<u8> {
         format::encode_header(self.kind, name, &self.options.identity)
     }
 
@@ -437,163 +437,6 @@ impl Lane {
             let len = tail.position;
             if let Some(segment) = self.segments.get_mut(&name) {
                 segment.len = len;
-            }
-        }
-    }
-
-    // ---- to the device ----------------------------------------------------------------------
-
-    /// Puts everything on the device. A sync that fails is never repeated on the same file.
-    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
-        self.settle_suspect()?;
-        if self.is_inherited {
-            self.sync_inherited()?;
-        }
-        self.sync_tail()?;
-        // What is in a file is on the device only when the file's name is.
-        if self.has_new_names {
-            let dir = &self.options.dir;
-            let synced = self.options.disk.sync_dir(dir);
-            synced.map_err(|error| StoreError::io("sync", dir, error))?;
-            self.has_new_names = false;
-        }
-        Ok(())
-    }
-
-    pub(super) fn unsynced_bytes(&self) -> u64 {
-        self.tail
-            .as_ref()
-            .map_or(0, |tail| tail.position - tail.synced.min(tail.position))
-    }
-
-    fn sync_tail(&mut self) -> Result<(), StoreError> {
-        let Some(tail) = self.tail.as_mut() else {
-            return Ok(());
-        };
-        if tail.synced == tail.position {
-            return Ok(());
-        }
-        let Err(error) = tail.sync() else {
-            return Ok(());
-        };
-        tail.is_suspect = true;
-        let name = tail.name;
-        let path = self.path(name);
-        let error = StoreError::io("sync", &path, error);
-        // The error stands if the blocks can't be saved another way.
-        self.settle_suspect().map_err(|_| error)
-    }
-
-    /// What an earlier process wrote and nobody is known to have synced.
-    fn sync_inherited(&mut self) -> Result<(), StoreError> {
-        if let Some(name) = self.newest().filter(|_| self.tail.is_none()) {
-            let path = self.path(name);
-            let failed = |error| StoreError::io("sync", &path, error);
-            let file = self.options.disk.open(&path, How::Write).map_err(failed)?;
-            let mut tail = Tail::new(name, file, self.home(name), self.limit(name), 0);
-            if let Err(error) = tail.sync() {
-                // Its pages may be gone from the device and still be shown: what is shown is written anew.
-                tail.synced = 0;
-                tail.is_suspect = true;
-                self.tail = Some(tail);
-                self.resume_at = None;
-                self.settle_suspect().map_err(|_| failed(error))?;
-            }
-        }
-        self.has_new_names = true;
-        self.is_inherited = false;
-        Ok(())
-    }
-
-    /// After a failed sync: writes what it should have covered to a file of its own, and goes on there.
-    fn settle_suspect(&mut self) -> Result<(), StoreError> {
-        if !self.tail.as_ref().is_some_and(|tail| tail.is_suspect) {
-            return Ok(());
-        }
-        let blocks = self.blocks_at_stake()?;
-        let Some(first) = blocks.first().map(|block| block.first()) else {
-            // Nothing of it can be read any more. Those who look for it will find it missing.
-            self.tail = None;
-            return Ok(());
-        };
-        let new = self.options.dir.join(format::new_name(self.kind, first));
-        let path = self.path(first);
-        let saved = self.write_whole(&new, first, &blocks).and_then(|tail| {
-            self.options
-                .disk
-                .rename(&new, &path)
-                .and_then(|()| self.options.disk.sync_dir(&self.options.dir))
-                .map(|()| tail)
-                .map_err(|error| StoreError::io("rename", &new, error))
-        });
-        if saved.is_err() {
-            let _ = self.options.disk.remove_file(&new);
-        }
-        let tail = saved?;
-        if let Some(suspect) = self.tail.take().filter(|suspect| suspect.name != first)
-            && let Some(segment) = self.segments.get_mut(&suspect.name)
-        {
-            segment.end = Some(first);
-        }
-        self.reader = None;
-        let segment = Segment {
-            len: tail.position,
-            end: blocks.last().map(|last| last.end()),
-            ..Segment::default()
-        };
-        self.segments.insert(first, segment);
-        self.tail = Some(tail);
-        Ok(())
-    }
-
-    fn write_whole(
-        &self,
-        path: &std::path::Path,
-        name: Seq,
-        blocks: &[Arc<Block>],
-    ) -> Result<Tail, StoreError> {
-        let written = self.options.disk.open(path, How::Create).and_then(|file| {
-            let mut tail = Tail::new(name, file, self.home(name), 0, 0);
-            tail.write_header(&self.header(name))?;
-            tail.write(blocks)?;
-            tail.sync()?;
-            Ok(tail)
-        });
-        written.map_err(|error| StoreError::io("write", path, error))
-    }
-
-    /// The blocks that a failed sync should have covered: from memory where they were kept, else as the file still
-    /// shows them.
-    fn blocks_at_stake(&mut self) -> Result<Vec<Arc<Block>>, StoreError> {
-        let Some(tail) = self.tail.as_ref() else {
-            return Ok(Vec::new());
-        };
-        if self.options.keep_unsynced && tail.synced > 0 {
-            return Ok(tail.unsynced.clone());
-        }
-        let (name, synced, limit) = (tail.name, tail.synced, tail.position);
-        let kept: BTreeMap<Seq, Arc<Block>> = tail
-            .unsynced
-            .iter()
-            .map(|block| (block.first(), Arc::clone(block)))
-            .collect();
-        let path = self.path(name);
-        let failed = |error| StoreError::io("read", &path, error);
-        let file = self.options.disk.open(&path, How::Read).map_err(failed)?;
-        let mut walk = Walk::new(file, self.home(name)).map_err(failed)?;
-        walk.jump(synced);
-        let mut blocks = kept;
-        let mut at = 0;
-        loop {
-            match walk.find(at, limit).map_err(failed)? {
-                Found::Block(block) => {
-                    at = block.end();
-                    blocks
-                        .entry(block.first())
-                        .or_insert_with(|| Arc::new(block));
-                }
-                Found::Damage { .. } => {}
-                Found::End => return Ok(blocks.into_values().collect()),
             }
         }
     }

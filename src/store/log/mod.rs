@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod crash_tests;
+mod device;
 pub(crate) mod format;
 mod lane;
 mod tail;
