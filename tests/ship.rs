@@ -249,7 +249,13 @@ fn no_line_is_lost_or_repeated_when_either_side_is_killed_at_random_moments() {
 
 #[test]
 fn a_file_destination_has_every_line_once_whatever_is_killed() {
-    for durability in ["process", "spill"] {
+    for (store, durability) in [
+        ("sled", "process"),
+        ("sled", "spill"),
+        ("log", "spill"),
+        ("log", "interval=5ms"),
+        ("log", "sync"),
+    ] {
         let place = Place::new();
         let (dir, log, out) = (place.text("spool"), place.file("in"), place.file("out"));
         let start = || {
@@ -260,6 +266,8 @@ fn a_file_destination_has_every_line_once_whatever_is_killed() {
                 &log,
                 "--to",
                 &out,
+                "--store",
+                store,
                 "--durability",
                 durability,
             ])

@@ -58,10 +58,11 @@ pub(crate) struct Ship {
     /// `-` (stdout), `file:PATH` (appends) or `tcp:ADDR` (connects, and reconnects).
     #[arg(long, value_name = "DST", value_parser = Endpoint::parse)]
     pub(crate) to: Endpoint,
-    /// Where the backlog is kept: `sled`.
-    #[arg(long, default_value = "sled", value_parser = parse_store)]
+    /// Where the backlog is kept: `sled`, or `log`, which is faster and survives power cuts. A directory may change.
+    #[arg(long, value_enum, default_value_t = Store::Sled)]
     pub(crate) store: Store,
-    /// What an accepted line survives: `process` (also a kill -9) or `spill` (a clean stop; faster).
+    /// What an accepted line survives: `spill` (a clean stop; fastest), `process` (also a kill -9), and with
+    /// `--store log` `interval=500ms` (also a power cut, up to so much) or `sync` (also a power cut).
     #[arg(long, default_value = "process", value_parser = parse_durability)]
     pub(crate) durability: Durability,
     /// Lines that wait in memory.
@@ -142,33 +143,29 @@ impl fmt::Display for Endpoint {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Store {
     Sled,
-}
-
-fn parse_store(text: &str) -> Result<Store, String> {
-    match text {
-        "sled" => Ok(Store::Sled),
-        "log" => Err("this version has no log store yet; use sled".into()),
-        _ => Err("use sled".into()),
-    }
+    Log,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
     Spill,
     Process,
+    Interval(Duration),
+    Sync,
 }
 
 fn parse_durability(text: &str) -> Result<Durability, String> {
     match text {
         "process" => Ok(Durability::Process),
         "spill" => Ok(Durability::Spill),
-        _ if text == "sync" || text.starts_with("interval") => {
-            Err("surviving a power cut needs the log store, which this version has not yet; use process".into())
-        }
-        _ => Err("use process or spill".into()),
+        "sync" => Ok(Durability::Sync),
+        _ => match text.strip_prefix("interval=") {
+            Some(interval) => parse_duration(interval).map(Durability::Interval),
+            None => Err("use spill, process, interval=TIME or sync".into()),
+        },
     }
 }
 
@@ -325,17 +322,14 @@ mod tests {
             (&["--from", "-", "--to", "file:"], "path is missing"),
             (&["--from", "-", "--to", "nowhere"], "file:PATH"),
             (
-                &["--from", "-", "--to", "-", "--durability", "sync"],
-                "log store",
+                &["--from", "-", "--to", "-", "--durability", "often"],
+                "interval=TIME",
             ),
             (
-                &["--from", "-", "--to", "-", "--durability", "interval=5s"],
-                "log store",
+                &["--from", "-", "--to", "-", "--durability", "interval=soon"],
+                "invalid value",
             ),
-            (
-                &["--from", "-", "--to", "-", "--store", "log"],
-                "no log store yet",
-            ),
+            (&["--from", "-", "--to", "-", "--store", "tape"], "log"),
         ] {
             let error = ship(words).expect_err("must be refused");
             assert!(error.contains(said), "{words:?}: {error}");

@@ -102,10 +102,13 @@ fn open_channel(args: &Ship) -> Result<DiskBufferedChannel<LogRecord>, Failure> 
         .memory_items(args.memory_items)
         .storage(match args.store {
             Store::Sled => Storage::Sled,
+            Store::Log => Storage::Log,
         })
         .durability(match args.durability {
             Durability::Spill => overspill::Durability::Spill,
             Durability::Process => overspill::Durability::Process,
+            Durability::Interval(within) => overspill::Durability::Interval(within),
+            Durability::Sync => overspill::Durability::Sync,
         })
         .when_full(match args.when_full {
             WhenFull::Block => overspill::WhenFull::Block,
