@@ -362,6 +362,7 @@ impl Queue {
             .block
             .as_ref()
             .map_or(end, |block| block.first().max(from));
+        self.add_known_damage(from..stop, &mut met);
         let known = match &read.block {
             Some(block) => block.header().prev_end,
             None if met.is_empty() => self.stored_end,
@@ -382,6 +383,21 @@ impl Queue {
             }
         }
         Ok(read)
+    }
+
+    /// Damage that was told before anybody asked for these numbers, and what it cost is found only now.
+    fn add_known_damage(&self, missing: Range<Seq>, met: &mut Vec<Seq>) {
+        let units = self.damaged.iter().filter(|(unit, damage)| {
+            damage.lost.is_empty()
+                && **unit < missing.end
+                && self
+                    .store
+                    .unit_after(**unit)
+                    .is_none_or(|next| next > missing.start)
+        });
+        if !missing.is_empty() {
+            met.extend(units.map(|(unit, _)| *unit));
+        }
     }
 
     /// What is lost and was not met as damage may be in bytes at a unit's end that look like a write that was cut off:
