@@ -312,8 +312,9 @@ macro_rules! life {
             ///
             /// # Durability
             ///
-            /// On the sled store this is a flush and an fdatasync of its files. That survived every simulated power cut
-            /// we tried, which is evidence and not a promise.
+            /// On the log store what was accepted before this call survives a power cut once it returns. On the sled store it is
+            /// a flush and an fdatasync of its files: that survived every simulated power cut we tried, which is evidence and
+            /// not a promise.
             pub fn sync(&self) -> Result<(), SyncError> {
                 let shared = &self.handle.shared;
                 let request = shared.request_sync();

@@ -51,7 +51,8 @@ pub enum WhenFull {
     Block,
     /// Senders get the item back in [`SendError::Full`](crate::SendError::Full).
     Reject,
-    /// The oldest items on disk are dropped and counted, a whole database at a time; never what is in memory.
+    /// The oldest items on disk are dropped and counted, a whole database or segment at a time; never what is in
+    /// memory.
     /// Waits where there is nothing to drop.
     DropOldest,
     /// The new item is accepted, dropped and counted.

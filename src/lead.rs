@@ -7,6 +7,7 @@
 use crate::core::Shared;
 use crate::seq::Seq;
 use crate::state::{Phase, State, Worker};
+use crate::sync;
 use crate::wait::Wakes;
 use crate::worker::{Desk, Work, note_panic};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,7 +64,7 @@ impl<T> State<T> {
         match &self.worker {
             Worker::Parked(waker) if is_plain => {
                 self.worker = Worker::Led(waker.clone(), false);
-                self.busy_since = Some(Instant::now());
+                self.busy_since = Some(sync::now());
                 true
             }
             _ => {

@@ -33,6 +33,26 @@
 //! `process::exit`, abort) is a crash. In the default [`Durability::Spill`] it loses what was in memory;
 //! [`Stats::at_risk_items`] says how much that is right now. [`Durability::Process`] loses nothing to it.
 //!
+//! # Power cuts
+//!
+//! What must survive a power cut needs the log store: with [`Durability::Sync`], `Ok` means that the device has the item, and
+//! senders that wait at the same time share one sync.
+//!
+//! ```
+//! use overspill::{DiskBufferedChannel, Durability, Storage};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let spool = dir.path().join("spool");
+//! let channel = DiskBufferedChannel::<String>::builder(&spool)
+//!     .storage(Storage::Log)
+//!     .durability(Durability::Sync)
+//!     .open()?;
+//! channel.sender().send("the pressure rises".into())?;
+//! assert_eq!(channel.stats().unsynced_items, 0);
+//! # channel.halt()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Threads and tasks
 //!
 //! Every verb exists twice: [`Sender::send`] blocks its thread, [`Sender::send_async`] suspends its task on any runtime. Both may
@@ -52,10 +72,6 @@
 //! The disk is bounded by [`Builder::disk_bytes_max`], and [`WhenFull`] says what happens then.
 //! [`Stats`] accounts for every item that was ever accepted.
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    not(feature = "sled"),
-    allow(dead_code, reason = "no store reads blocks back")
-)]
 
 mod block;
 mod channel;
