@@ -1,5 +1,6 @@
 //! The figures of the README in one run, each beside a bare program that does the same I/O:
-//! `cargo bench --bench figures`, with `-- ITEMS` for another number than a million.
+//! `cargo bench --bench figures`, with `-- ITEMS PART` for another number than a million and one part alone: `memory`,
+//! `backlog`, `live`, `durable` or `open`. `OVERSPILL_BENCH_DIR` says where, `OVERSPILL_BENCH_GIB` how much `open` has behind.
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 #![allow(
@@ -32,6 +33,9 @@ fn main() {
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let root = tempfile::tempdir_in(std::env::var_os("OVERSPILL_BENCH_DIR").unwrap_or(".".into()))
         .unwrap();
+    if wanted("memory") {
+        memory(root.path(), items);
+    }
     if wanted("backlog") {
         backlog(root.path(), items);
     }
@@ -136,7 +140,26 @@ fn backlog(root: &Path, items: usize) {
             items as f64 / medians[read] / 1e6,
         );
     }
-    println!("  peak resident memory {}", peak_memory());
+}
+
+/// First of all, while nothing else has used memory.
+fn memory(root: &Path, items: usize) {
+    println!("peak resident memory: {} to begin with", peak_memory());
+    let dir = fresh(root);
+    write_all(&dir, Storage::Log, items);
+    read_all(&dir, Storage::Log, items);
+    println!("  {} with {items} items through the log", peak_memory());
+    println!("  {} bytes on disk after it", bytes_of(&dir));
+}
+
+fn bytes_of(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            dir if dir.is_dir() => bytes_of(&entry.path()),
+            file => file.len(),
+        })
+        .sum()
 }
 
 /// Producer and consumer at once.
@@ -254,7 +277,8 @@ fn durable_rate(dir: &Path, senders: usize, span: Duration) -> f64 {
 
 /// Opening costs the same whatever waits.
 fn open(root: &Path) {
-    for mebibytes in [1, 1 << 10] {
+    let gibibytes = std::env::var("OVERSPILL_BENCH_GIB").map_or(1, |gib| gib.parse().unwrap());
+    for mebibytes in [1, gibibytes << 10] {
         let dir = fresh(root);
         write_all(&dir, Storage::Log, (mebibytes << 20) / ITEM_BYTES);
         let mut figures = Vec::new();
