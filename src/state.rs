@@ -18,13 +18,16 @@ use crate::route::{Route, View};
 use crate::seq::Seq;
 use crate::staging::{HandOver, Staging};
 use crate::stats::ErrorReport;
+use crate::sync;
 use crate::wait::{Ticket, WaitList, Wakes};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// A drained channel persists its cursor no more often than this.
+const TIDY_EVERY: Duration = Duration::from_millis(50);
 /// Items decoded in one piece, so that the first of them is not kept back for long.
 const REFILL_ITEMS: usize = 128;
 
@@ -187,6 +190,10 @@ pub(crate) struct State<T> {
     pub(crate) undecodable: Option<(Seq, String)>,
     /// Encoded bytes acknowledged since the cursor was last persisted.
     pub(crate) acked_bytes: u64,
+    /// When the cursor was last persisted.
+    pub(crate) tidied_at: Option<Instant>,
+    /// The worker sleeps until it is time to persist the cursor of a drained channel.
+    pub(crate) is_tidy_armed: bool,
     pub(crate) spilling: bool,
     pub(crate) events: Vec<Event>,
     pub(crate) figures: Figures,
@@ -266,6 +273,8 @@ impl<T> State<T> {
             fault: None,
             undecodable: None,
             acked_bytes: 0,
+            tidied_at: None,
+            is_tidy_armed: false,
             spilling: false,
             events: Vec::new(),
             figures: Figures::default(),
@@ -539,7 +548,7 @@ impl<T> State<T> {
         if self.intake_closed || self.senders == 0 {
             self.recv_waiters.wake_all(wakes);
         }
-        if self.acked_bytes > 0 {
+        if self.acked_bytes > 0 && !self.is_tidy_armed {
             self.kick(wakes);
         }
     }
@@ -667,10 +676,12 @@ impl<T> State<T> {
         self.read_next
     }
 
-    /// Enough was acknowledged, or everything: the cursor should be persisted.
-    pub(crate) fn wants_checkpoint(&self) -> bool {
-        self.acked_bytes >= self.limits.checkpoint_bytes
-            || (self.acked_bytes > 0 && self.pending() == 0)
+    /// Everything was acknowledged, so the cursor should be persisted; when. A consumer that keeps up drains the
+    /// channel with every item: that is no reason to write for every item.
+    pub(crate) fn tidy_at(&self) -> Option<Instant> {
+        let is_wanted = self.acked_bytes > 0 && self.pending() == 0;
+        let at = self.tidied_at.map_or_else(sync::now, |at| at + TIDY_EVERY);
+        is_wanted.then_some(at)
     }
 
     /// Finishes numbers that will not be delivered.

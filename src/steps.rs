@@ -74,7 +74,7 @@ impl<T> State<T> {
                 request: self.sync.wanted,
             });
         }
-        if self.wants_checkpoint() {
+        if self.tidy_at().is_some_and(|at| at <= sync::now()) {
             return Some(Step::Checkpoint);
         }
         (self.full_until.is_some() && may_write).then_some(Step::ProbeRoom)

@@ -246,12 +246,15 @@ impl<T> Work<'_, T> {
             };
             let step = step.unwrap_or_else(|| {
                 let adapters = state.adapters_deadline().filter(|due| *due > now);
+                let tidy = state.tidy_at().filter(|_| state.phase == Phase::Open);
+                state.is_tidy_armed = tidy.is_some();
                 let due = retries
                     .into_iter()
                     .flatten()
                     .chain(state.deadline)
                     .chain(flush_at.filter(|_| state.fault.is_none()))
                     .chain(adapters)
+                    .chain(tidy)
                     .min();
                 state.worker = Worker::Parked(waker);
                 Step::Park(due)
@@ -478,6 +481,7 @@ impl<T> Work<'_, T> {
     fn checkpoint(&mut self) {
         let ledger = self.shared.enter(|state, _| {
             state.acked_bytes = 0;
+            state.tidied_at = Some(sync::now());
             state.ledger.clone()
         });
         self.tidy(&ledger);
