@@ -48,6 +48,23 @@ impl Counters {
             + self.unaccounted
             - self.accepted_unnumbered
     }
+
+    /// Counts `items` less: what was taken first, the numbers that a checkpoint had no room for.
+    fn forget(&mut self, mut items: u64) {
+        for counter in [
+            &mut self.acknowledged,
+            &mut self.unaccounted,
+            &mut self.lost,
+            &mut self.dead_lettered,
+            &mut self.dropped_expired,
+            &mut self.dropped_unencodable,
+            &mut self.dropped_full,
+        ] {
+            let less = items.min(*counter);
+            *counter -= less;
+            items -= less;
+        }
+    }
 }
 
 /// Which numbers are finished, and why.
@@ -69,7 +86,7 @@ impl Ledger {
         if counted <= finished {
             counters.unaccounted += finished - counted;
         } else {
-            counters.acknowledged = counters.acknowledged.saturating_sub(counted - finished);
+            counters.forget(counted - finished);
         }
         Self {
             cursor,
@@ -215,5 +232,20 @@ mod tests {
         let ledger = Ledger::restore(10, SeqSet::default(), counters);
         assert_eq!(ledger.counters().unaccounted, 7);
         assert_eq!(ledger.counters().finished_numbers(), 10);
+    }
+
+    #[test]
+    fn a_restored_ledger_never_counts_more_than_was_finished() {
+        let counters = Counters {
+            accepted_unnumbered: 2,
+            acknowledged: 3,
+            dropped_full: 9,
+            lost: 4,
+            ..Counters::default()
+        };
+        for cursor in 0..14 {
+            let ledger = Ledger::restore(cursor, SeqSet::default(), counters);
+            assert_eq!(ledger.counters().finished_numbers(), cursor);
+        }
     }
 }

@@ -34,7 +34,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 pub(super) const MAGIC: [u8; 8] = *b"OVSPCKPT";
-const SLOT_LEN: usize = 16 << 10;
+pub(super) const SLOT_LEN: usize = 16 << 10;
+/// Magic and version in front, checksum behind.
+#[cfg(feature = "test-util")]
+pub(super) const FRAME_LEN: usize = 14;
 const SLOTS: usize = 3;
 const FILE_LEN: usize = SLOTS * SLOT_LEN;
 const CRC_AT: usize = SLOT_LEN - 4;
@@ -42,6 +45,9 @@ const RANGES_AT: usize = 136;
 const RANGE_LEN: usize = 16;
 /// Ranges beyond these are left out: their items may come again, they never vanish.
 const RANGES_MAX: usize = (CRC_AT - RANGES_AT) / RANGE_LEN;
+
+/// More than anybody has ever counted to: what is higher would overflow soon, and makes no sense.
+const NUMBER_MAX: u64 = u64::MAX / 4;
 
 /// What is written down about a channel from time to time. It may be behind, never ahead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -274,6 +280,13 @@ fn decode_fields(fields: &mut Fields<'_>) -> Option<(u64, Checkpoint)> {
         unaccounted: fields.u64()?,
     };
     let above = decode_ranges(fields, count, cursor)?;
+    let end = above.ranges().last().map_or(cursor, |last| last.end);
+    if [generation, incarnation, tail, clean_tail, end]
+        .into_iter()
+        .any(|number| number > NUMBER_MAX)
+    {
+        return None;
+    }
     let ledger = Ledger::restore(cursor, above, sane(counters)?);
     let clean = clean == 1;
     Some((
@@ -318,8 +331,9 @@ fn sane(counters: Counters) -> Option<Counters> {
         counters.unaccounted,
     ]
     .into_iter()
-    .try_fold(0_u64, u64::checked_add)?;
-    Some(counters)
+    .try_fold(0_u64, u64::checked_add)
+    .filter(|sum| *sum <= NUMBER_MAX)
+    .map(|_| counters)
 }
 
 #[cfg(test)]

@@ -198,12 +198,16 @@ fn ranges_beyond_the_slot_are_left_out_from_the_top() {
 #[test]
 fn contents_that_make_no_sense_are_damage_even_under_a_valid_checksum() {
     let good = encode(&sample(20), 1);
-    let lies: [(usize, u64); 5] = [
-        (72, 9),                    // more items without a number than dropped ones
-        (80, u64::MAX),             // counters that overflow
-        (RANGES_AT, 5),             // a range that begins at the cursor
-        (RANGES_AT + 8, 8),         // an empty range
-        (RANGES_AT + RANGE_LEN, 9), // a range that overlaps the one before
+    let lies: [(usize, u64); 9] = [
+        (16, u64::MAX), // a generation, an incarnation, a tail that nobody has come to
+        (40, u64::MAX),
+        (48, u64::MAX / 2),
+        (RANGES_AT + RANGE_LEN + 8, u64::MAX), // a range that never ends
+        (72, 9),                               // more items without a number than dropped ones
+        (80, u64::MAX),                        // counters that overflow
+        (RANGES_AT, 5),                        // a range that begins at the cursor
+        (RANGES_AT + 8, 8),                    // an empty range
+        (RANGES_AT + RANGE_LEN, 9),            // a range that overlaps the one before
     ];
     for (at, lie) in lies {
         let mut bytes = good[..CRC_AT].to_vec();
