@@ -5,6 +5,7 @@
 
 use crate::block::{self, Block};
 use crate::dir;
+use crate::store::log::fuzzing as log;
 
 /// Bytes as a block: every number and every record that the block claims to have is looked at.
 pub fn block(bytes: &[u8]) {
@@ -15,6 +16,26 @@ pub fn block(bytes: &[u8]) {
 /// Bytes as one slot of the checkpoint.
 pub fn checkpoint(bytes: &[u8]) {
     dir::fuzz_checkpoint(bytes);
+}
+
+/// The `checkpoint` file with these slots, each without its magic, version and checksum.
+pub fn sealed_checkpoint(slots: &[&[u8]]) -> Vec<u8> {
+    dir::fuzz_slots(slots)
+}
+
+/// Bytes as the only segment of a log, and as a program that writes one.
+pub fn segment(bytes: &[u8]) {
+    log::segment(bytes);
+}
+
+/// The segment that `program` describes, for the channel whose identity file this is.
+pub fn sealed_segment(identity: &[u8], is_older: bool, name: u64, program: &[u8]) -> Vec<u8> {
+    log::segment_of(identity, is_older, name, program)
+}
+
+/// The name of that segment's file.
+pub fn segment_name(is_older: bool, name: u64) -> String {
+    log::name_of(is_older, name)
 }
 
 /// Bytes as the `channel` file.
@@ -60,6 +81,16 @@ mod tests {
                 #[cfg(feature = "sled")]
                 part(bytes);
             }
+        }
+    }
+
+    proptest! {
+        // Each case has files of its own.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn no_bytes_make_a_log_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            segment(&bytes);
         }
     }
 

@@ -292,6 +292,17 @@ pub(crate) fn fuzz_checkpoint(bytes: &[u8]) {
     let _ = checkpoint::decode(&bytes::resealed(bytes, checkpoint::MAGIC));
 }
 
+/// The slots of a checkpoint whose checksums fit: each is `slots`' bytes behind the magic and the version.
+#[cfg(feature = "test-util")]
+pub(crate) fn fuzz_slots(slots: &[&[u8]]) -> Vec<u8> {
+    let sealed = slots.iter().map(|slot| {
+        let mut bytes = slot.to_vec();
+        bytes.resize(checkpoint::SLOT_LEN - checkpoint::FRAME_LEN, 0);
+        bytes::resealed(&bytes, checkpoint::MAGIC)
+    });
+    sealed.flatten().collect()
+}
+
 /// Takes bytes as the `channel` file, as they are and sealed.
 #[cfg(feature = "test-util")]
 pub(crate) fn fuzz_identity(bytes: &[u8]) {

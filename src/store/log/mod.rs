@@ -10,6 +10,8 @@
 mod crash_tests;
 mod device;
 pub(crate) mod format;
+#[cfg(feature = "test-util")]
+pub(crate) mod fuzzing;
 mod lane;
 mod tail;
 #[cfg(test)]
