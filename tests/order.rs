@@ -1,5 +1,5 @@
 //! Order between threads, what a send and a receive may say, and who keeps the channel open.
-#![cfg(feature = "test-util")]
+#![cfg(all(feature = "test-util", feature = "sled"))]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,20 +11,30 @@ mod common;
 use common::{FOR_EVER, assert_conserved, wait_until};
 use overspill::{
     Builder, DiskBufferedChannel, Durability, RecvError, RecvTimeoutError, SendError,
-    SendTimeoutError, SyncError, TryRecvError, TrySendError, WhenFull,
+    SendTimeoutError, Storage, SyncError, TryRecvError, TrySendError, WhenFull,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-const LEVELS: [Durability; 2] = [Durability::Spill, Durability::Process];
+/// Where and how safely the items are kept.
+type Level = (Storage, Durability);
 
-fn tiny<T>(dir: &Path, level: &Durability) -> Builder<T> {
+const LEVELS: [Level; 5] = [
+    (Storage::Sled, Durability::Spill),
+    (Storage::Sled, Durability::Process),
+    (Storage::Log, Durability::Spill),
+    (Storage::Log, Durability::Process),
+    (Storage::Log, Durability::Sync),
+];
+
+fn tiny<T>(dir: &Path, level: &Level) -> Builder<T> {
     DiskBufferedChannel::builder(dir)
         .memory_items(2)
         .block_bytes(64)
-        .durability(level.clone())
+        .storage(level.0)
+        .durability(level.1.clone())
 }
 
 // ---- threads ------------------------------------------------------------------------------------
@@ -176,7 +186,7 @@ fn a_closed_channel_gives_everything_left_and_then_says_closed() {
 #[test]
 fn a_halt_wakes_everybody_and_gives_items_back() {
     let dir = tempfile::tempdir().unwrap();
-    let channel: DiskBufferedChannel<u32> = tiny(dir.path(), &Durability::Spill)
+    let channel: DiskBufferedChannel<u32> = tiny(dir.path(), &LEVELS[0])
         .disk_free_min(u64::MAX)
         .open()
         .unwrap();
@@ -227,7 +237,7 @@ fn a_halt_wakes_a_receiver_that_waits_for_an_item() {
 #[test]
 fn the_channel_handle_and_every_sender_keep_the_intake_open_and_control_does_not() {
     let dir = tempfile::tempdir().unwrap();
-    let (tx, rx, control) = tiny(dir.path(), &Durability::Spill).open().unwrap().split();
+    let (tx, rx, control) = tiny(dir.path(), &LEVELS[0]).open().unwrap().split();
     let other = tx.clone();
     drop(tx);
     assert!(!control.is_closed(), "one sender is left");
@@ -238,7 +248,7 @@ fn the_channel_handle_and_every_sender_keep_the_intake_open_and_control_does_not
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     drop((rx, control));
 
-    let channel: DiskBufferedChannel<u32> = tiny(dir.path(), &Durability::Spill).open().unwrap();
+    let channel: DiskBufferedChannel<u32> = tiny(dir.path(), &LEVELS[0]).open().unwrap();
     let rx = channel.receiver();
     assert_eq!(
         rx.try_recv(),
@@ -280,7 +290,7 @@ fn a_full_channel_answers_as_its_policy_says() {
     ];
     for policy in answers {
         let dir = tempfile::tempdir().unwrap();
-        let builder = tiny(dir.path(), &Durability::Spill).disk_free_min(u64::MAX);
+        let builder = tiny(dir.path(), &LEVELS[0]).disk_free_min(u64::MAX);
         let channel = builder.when_full(policy).open().unwrap();
         let (tx, rx) = (channel.sender(), channel.receiver());
         tx.send_all(&mut (0..2)).unwrap();
@@ -342,7 +352,7 @@ fn a_sender_that_finds_no_room_in_staging_has_the_open_block_written() {
 #[test]
 fn a_batch_that_just_fits_needs_no_further_room() {
     let dir = tempfile::tempdir().unwrap();
-    let full = tiny(dir.path(), &Durability::Spill).disk_free_min(u64::MAX);
+    let full = tiny(dir.path(), &LEVELS[0]).disk_free_min(u64::MAX);
     let channel: DiskBufferedChannel<u32> = full.open().unwrap();
     assert_eq!(channel.sender().send_all(&mut (0..2)).unwrap(), 2);
     assert_eq!(channel.sender().send_all(&mut (0..0)).unwrap(), 0);
@@ -354,7 +364,7 @@ fn a_batch_that_just_fits_needs_no_further_room() {
 fn a_batch_is_refused_at_the_first_item_that_is_larger_than_the_room() {
     for policy in [WhenFull::Reject, WhenFull::DropNewest] {
         let dir = tempfile::tempdir().unwrap();
-        let builder = tiny(dir.path(), &Durability::Process).disk_bytes_max(1 << 20);
+        let builder = tiny(dir.path(), &LEVELS[1]).disk_bytes_max(1 << 20);
         let channel = builder.when_full(policy).open().unwrap();
         let sent = channel
             .sender()

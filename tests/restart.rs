@@ -1,5 +1,5 @@
 //! Halt, drop and open again: what was accepted and not received is exactly what comes back, in order.
-#![cfg(feature = "test-util")]
+#![cfg(all(feature = "test-util", feature = "sled"))]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,6 +11,7 @@ mod common;
 use common::{FOR_EVER, Item, assert_conserved, wait_until};
 use overspill::{
     Builder, DiskBufferedChannel, Durability, FailOn, RecvError, RecvTimeoutError, SendError,
+    Storage,
 };
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -18,13 +19,23 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-const LEVELS: [Durability; 2] = [Durability::Spill, Durability::Process];
+/// Where and how safely the items are kept.
+type Level = (Storage, Durability);
 
-fn tiny<T>(dir: &Path, memory_items: usize, level: &Durability) -> Builder<T> {
+const LEVELS: [Level; 5] = [
+    (Storage::Sled, Durability::Spill),
+    (Storage::Sled, Durability::Process),
+    (Storage::Log, Durability::Spill),
+    (Storage::Log, Durability::Process),
+    (Storage::Log, Durability::Sync),
+];
+
+fn tiny<T>(dir: &Path, memory_items: usize, level: &Level) -> Builder<T> {
     DiskBufferedChannel::builder(dir)
         .memory_items(memory_items)
         .block_bytes(64)
-        .durability(level.clone())
+        .storage(level.0)
+        .durability(level.1.clone())
 }
 
 /// One step of the fixed history.
@@ -167,6 +178,13 @@ fn a_chain_of_incarnations_carries_a_backlog_on_and_on() {
 /// `OVERSPILL_REOPENS` asks for another number of rounds, and for all of them however long it takes.
 #[test]
 fn a_halt_followed_at_once_by_an_open_works_a_thousand_times_in_a_row() {
+    let (sled, log) = LEVELS.split_at(2);
+    halt_and_open(sled);
+    halt_and_open(log);
+}
+
+/// The levels take turns in one directory.
+fn halt_and_open(levels: &[Level]) {
     let wanted = std::env::var("OVERSPILL_REOPENS")
         .ok()
         .and_then(|rounds| rounds.parse().ok());
@@ -175,7 +193,9 @@ fn a_halt_followed_at_once_by_an_open_works_a_thousand_times_in_a_row() {
     let mut next = 0;
     let mut rounds = 0;
     while rounds < wanted.unwrap_or(1_000) && (wanted.is_some() || began.elapsed() < budget) {
-        let channel = tiny(dir.path(), 2, &LEVELS[rounds % 2]).open().unwrap();
+        let channel = tiny(dir.path(), 2, &levels[rounds % levels.len()])
+            .open()
+            .unwrap();
         let (tx, rx) = (channel.sender(), channel.receiver());
         if rounds == 0 {
             tx.send_all(&mut (0..7)).unwrap();
@@ -187,7 +207,10 @@ fn a_halt_followed_at_once_by_an_open_works_a_thousand_times_in_a_row() {
         assert_eq!(channel.halt().unwrap().saved, 7);
         rounds += 1;
     }
-    eprintln!("{rounds} halts, each followed by an open");
+    eprintln!(
+        "{:?}: {rounds} halts, each followed by an open",
+        levels[0].0
+    );
 }
 
 /// What one end of the threads' channel saw: for each producer, its numbers.
@@ -200,7 +223,7 @@ fn is_ascending(numbers: &[u64]) -> bool {
 }
 
 /// Producers and consumers at full speed until a halt; what was accepted, what each consumer received.
-fn run_until_halted(dir: &Path, level: &Durability) -> (Seen, Vec<Seen>) {
+fn run_until_halted(dir: &Path, level: &Level) -> (Seen, Vec<Seen>) {
     let channel: DiskBufferedChannel<(u64, u64)> = tiny(dir, 4, level).open().unwrap();
     let barrier = Barrier::new(usize::try_from(PRODUCERS).unwrap() + 3);
     std::thread::scope(|scope| {
