@@ -4,10 +4,12 @@
 mod common;
 
 use common::machine::Machine;
-use common::ops::{Op, Setup};
+use common::ops::{Disk, End, Op, Setup};
+use overspill::{Durability, FailOn, Storage, WhenFull};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use std::cell::Cell;
+use std::io::ErrorKind;
 
 const STEPS_MAX: usize = 60;
 
@@ -48,4 +50,23 @@ fn every_history_keeps_order_conservation_bounds_and_durability() {
         Err(TestError::Fail(reason, (setup, ops))) => panic!("{reason}\n{setup:?}\n{ops:?}"),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// After a halt whose append had failed once, nobody could tell the items that the policy dropped from items that were at risk:
+/// the model counted the missing ones as neither, and what was left of its drops was more than what waited.
+#[test]
+fn the_policy_drops_what_a_faulty_halt_had_saved() {
+    let setup = Setup {
+        storage: Storage::Log,
+        durability: Durability::Process,
+        memory_items: 1,
+        memory_bytes_max: 256,
+        disk: Disk::NoRoom(WhenFull::DropOldest),
+        always_encode: false,
+    };
+    Machine::new(setup).run(&[
+        Op::Fail(FailOn::Append, ErrorKind::Other),
+        Op::Reopen(End::HaltWith(3)),
+        Op::Send(0),
+    ]);
 }

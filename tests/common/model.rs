@@ -29,7 +29,7 @@ pub(crate) struct Model {
     risk: u64,
     /// How many accepted items were dropped by the policy; which ones shows only when they don't come.
     dropped: u64,
-    /// How many of the dropped items may have been received before a crash.
+    /// How many of the dropped items may have been received before a crash, or have been missing because of one.
     doubtful: u64,
     /// The last so many were admitted for futures that were dropped before they could say `Ok`.
     unconfirmed: usize,
@@ -91,7 +91,10 @@ impl Model {
     fn skip(&mut self, slot: Slot, instead: &str) {
         match slot.claim {
             Claim::Received => self.doubtful += u64::from(self.dropped > self.doubtful),
-            Claim::AtRisk if self.risk > 0 => self.risk -= 1,
+            Claim::AtRisk if self.risk > 0 => {
+                self.risk -= 1;
+                self.doubtful += u64::from(self.dropped > self.doubtful);
+            }
             Claim::Due | Claim::AtRisk if self.dropped > 0 => self.dropped -= 1,
             claim => panic!("{} was {claim:?}, and {instead} instead", slot.id),
         }
