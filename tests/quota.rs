@@ -13,7 +13,8 @@ mod hostile;
 use common::{FOR_EVER, Item, assert_conserved, wait_until};
 use hostile::{note, setting, tree_bytes};
 use overspill::{
-    Builder, DiskBufferedChannel, Durability, Event, SendError, SendTimeoutError, Stats, WhenFull,
+    Builder, DiskBufferedChannel, Durability, Event, SendError, SendTimeoutError, Stats, Storage,
+    WhenFull,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,14 +31,24 @@ const CROWD: usize = 16;
 const LOOK_EVERY: u64 = 50;
 /// Long enough for a writer that isn't stuck.
 const MOMENT: Duration = Duration::from_millis(200);
-const DURABILITIES: [Durability; 2] = [Durability::Spill, Durability::Process];
+/// Where and how safely the items are kept.
+type Level = (Storage, Durability);
 
-fn builder(dir: &Path, quota: u64, durability: &Durability, policy: WhenFull) -> Builder<Item> {
+const LEVELS: [Level; 5] = [
+    (Storage::Sled, Durability::Spill),
+    (Storage::Sled, Durability::Process),
+    (Storage::Log, Durability::Spill),
+    (Storage::Log, Durability::Process),
+    (Storage::Log, Durability::Sync),
+];
+
+fn builder(dir: &Path, quota: u64, level: &Level, policy: WhenFull) -> Builder<Item> {
     DiskBufferedChannel::builder(dir)
         .memory_items(FRONT)
         .disk_bytes_max(quota)
         .disk_free_min(0)
-        .durability(durability.clone())
+        .storage(level.0)
+        .durability(level.1.clone())
         .when_full(policy)
 }
 
@@ -60,12 +71,10 @@ fn quotas() -> [u64; 3] {
 }
 
 fn each_case(policy: WhenFull, check: impl Fn(&Path, u64, DiskBufferedChannel<Item>)) {
-    for durability in DURABILITIES {
+    for level in LEVELS {
         for quota in quotas() {
             let dir = tempfile::tempdir().unwrap();
-            let channel = builder(dir.path(), quota, &durability, policy)
-                .open()
-                .unwrap();
+            let channel = builder(dir.path(), quota, &level, policy).open().unwrap();
             check(dir.path(), quota, channel);
         }
     }
@@ -121,7 +130,7 @@ fn reject_gives_the_item_back_and_keeps_the_others() {
 fn a_crowd_that_is_admitted_together_finds_room_without_a_consumer() {
     for quota in quotas() {
         let dir = tempfile::tempdir().unwrap();
-        let channel = builder(dir.path(), quota, &Durability::Process, WhenFull::Reject)
+        let channel = builder(dir.path(), quota, &LEVELS[1], WhenFull::Reject)
             .open()
             .unwrap();
         let (done, all) = mpsc::channel();
@@ -172,12 +181,12 @@ fn drop_newest_accepts_and_counts_what_it_drops() {
 
 #[test]
 fn drop_oldest_keeps_the_newest_and_drops_in_order() {
-    for durability in DURABILITIES {
+    for level in LEVELS {
         for quota in quotas() {
             let dir = tempfile::tempdir().unwrap();
             let told = Arc::new(AtomicU64::new(0));
             let counted = told.clone();
-            let channel = builder(dir.path(), quota, &durability, WhenFull::DropOldest)
+            let channel = builder(dir.path(), quota, &level, WhenFull::DropOldest)
                 .on_event(move |event| {
                     if let Event::DroppedOldest { items } = event {
                         counted.fetch_add(*items, Ordering::SeqCst);
@@ -262,7 +271,7 @@ fn block_waits_until_a_consumer_makes_room() {
 #[test]
 fn a_sync_stays_within_the_quota_too() {
     let dir = tempfile::tempdir().unwrap();
-    let channel = builder(dir.path(), MIB, &Durability::Spill, WhenFull::Reject)
+    let channel = builder(dir.path(), MIB, &LEVELS[0], WhenFull::Reject)
         .memory_items(1024)
         .open()
         .unwrap();
