@@ -14,7 +14,8 @@ mod hostile;
 use common::{FOR_EVER, Item, assert_conserved, wait_until};
 use hostile::mount::Mount;
 use overspill::{
-    Builder, DiskBufferedChannel, Durability, FailOn, SendError, SendTimeoutError, WhenFull,
+    Builder, DiskBufferedChannel, Durability, FailOn, SendError, SendTimeoutError, Storage,
+    WhenFull,
 };
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -27,15 +28,25 @@ const PAD: usize = 4000;
 const FRONT: usize = 16;
 /// Long enough for a writer that isn't stuck.
 const MOMENT: Duration = Duration::from_millis(300);
-const DURABILITIES: [Durability; 2] = [Durability::Spill, Durability::Process];
+/// Where and how safely the items are kept.
+type Level = (Storage, Durability);
+
+const LEVELS: [Level; 5] = [
+    (Storage::Sled, Durability::Spill),
+    (Storage::Sled, Durability::Process),
+    (Storage::Log, Durability::Spill),
+    (Storage::Log, Durability::Process),
+    (Storage::Log, Durability::Sync),
+];
 
 /// A quota that the disk is too small for: it makes the databases small, and is never reached.
-fn builder(dir: &Path, durability: &Durability, policy: WhenFull) -> Builder<Item> {
+fn builder(dir: &Path, level: &Level, policy: WhenFull) -> Builder<Item> {
     DiskBufferedChannel::builder(dir)
         .memory_items(FRONT)
         .disk_bytes_max(2 * DISK)
         .disk_free_min(0)
-        .durability(durability.clone())
+        .storage(level.0)
+        .durability(level.1.clone())
         .when_full(policy)
 }
 
@@ -105,11 +116,12 @@ fn drain(channel: &DiskBufferedChannel<Item>, expected: &[u64]) {
 #[test]
 fn a_disk_that_the_channel_fills_loses_nothing_under_any_policy() {
     for policy in [WhenFull::Block, WhenFull::Reject, WhenFull::DropNewest] {
-        for durability in DURABILITIES {
+        // The log keeps no reserve: there a halt gives back what the disk has no room for.
+        for level in LEVELS.into_iter().take(2) {
             let Some(mount) = Mount::of_size(DISK, "a disk that the channel fills") else {
                 return;
             };
-            let channel = builder(&mount.spool(), &durability, policy).open().unwrap();
+            let channel = builder(&mount.spool(), &level, policy).open().unwrap();
             let mut kept = Vec::new();
             let mut others = 0;
             for id in 0.. {
@@ -122,14 +134,14 @@ fn a_disk_that_the_channel_fills_loses_nothing_under_any_policy() {
                 }
             }
             let stats = channel.stats();
-            let what = format!("{policy:?} {durability:?} {stats:?}");
+            let what = format!("{policy:?} {level:?} {stats:?}");
             assert!(kept.len() as u64 * PAD as u64 > DISK / 2, "{what}");
             assert_eq!(stats.pending, kept.len() as u64, "{what}");
             assert_conserved(&stats);
             // A restart on the full disk changes nothing.
             channel.halt().unwrap();
             drop(channel);
-            let channel = builder(&mount.spool(), &durability, policy).open().unwrap();
+            let channel = builder(&mount.spool(), &level, policy).open().unwrap();
             drain(&channel, &kept);
             channel.halt().unwrap();
         }
@@ -141,7 +153,7 @@ fn drop_oldest_makes_its_own_room_on_a_disk_that_is_full() {
     let Some(mount) = Mount::of_size(DISK, "dropping the oldest on a full disk") else {
         return;
     };
-    let channel = builder(&mount.spool(), &Durability::Spill, WhenFull::DropOldest)
+    let channel = builder(&mount.spool(), &LEVELS[0], WhenFull::DropOldest)
         .open()
         .unwrap();
     let count = 2 * DISK / PAD as u64;
@@ -161,11 +173,11 @@ fn drop_oldest_makes_its_own_room_on_a_disk_that_is_full() {
 #[test]
 fn a_disk_that_somebody_else_fills_is_waited_for_and_drained_without_any_room() {
     for policy in [WhenFull::Block, WhenFull::Reject, WhenFull::DropNewest] {
-        for durability in DURABILITIES {
+        for level in LEVELS {
             let Some(mount) = Mount::of_size(DISK, "a disk that somebody else fills") else {
                 return;
             };
-            let channel = builder(&mount.spool(), &durability, policy).open().unwrap();
+            let channel = builder(&mount.spool(), &level, policy).open().unwrap();
             let mut kept: Vec<u64> = (0..1000).collect();
             for id in &kept {
                 assert_eq!(send(&channel, policy, *id), Sent::Kept);
@@ -206,9 +218,7 @@ fn space_that_is_gone_without_notice_is_answered_as_the_policy_says() {
         let Some(mount) = Mount::of_size(DISK, "space that is gone without notice") else {
             return;
         };
-        let channel = builder(&mount.spool(), &Durability::Spill, policy)
-            .open()
-            .unwrap();
+        let channel = builder(&mount.spool(), &LEVELS[0], policy).open().unwrap();
         let mut kept = Vec::new();
         for id in 0..100 {
             assert_eq!(send(&channel, policy, id), Sent::Kept);
@@ -229,12 +239,12 @@ fn space_that_is_gone_without_notice_is_answered_as_the_policy_says() {
 
 #[test]
 fn a_halt_on_a_full_disk_gives_back_what_it_cannot_save() {
-    for durability in DURABILITIES {
+    for level in LEVELS {
         let Some(mount) = Mount::of_size(DISK, "a halt on a full disk") else {
             return;
         };
         let open = || {
-            builder(&mount.spool(), &durability, WhenFull::Reject)
+            builder(&mount.spool(), &level, WhenFull::Reject)
                 .memory_items(2048)
                 .open()
                 .unwrap()
@@ -252,7 +262,7 @@ fn a_halt_on_a_full_disk_gives_back_what_it_cannot_save() {
             Err(error) => error.into_items().into_iter().map(Item::intact).collect(),
         };
         // In `Process` all of them were on disk already.
-        assert_eq!(back.is_empty(), durability == Durability::Process);
+        assert_eq!(back.is_empty(), level.1 != Durability::Spill);
         assert!(back.is_sorted_by(|a, b| a < b));
         assert_conserved(&channel.stats());
         drop(channel);
@@ -274,9 +284,9 @@ fn an_append_that_finds_no_space_is_tried_again_and_nothing_is_lost_or_repeated(
         WhenFull::DropNewest,
         WhenFull::DropOldest,
     ] {
-        for durability in DURABILITIES {
+        for level in LEVELS {
             let dir = tempfile::tempdir().unwrap();
-            let channel = builder(dir.path(), &durability, policy).open().unwrap();
+            let channel = builder(dir.path(), &level, policy).open().unwrap();
             for nth in [0, 1, 3, 4] {
                 channel.fail_nth(FailOn::Append, nth, ErrorKind::StorageFull);
             }
@@ -293,7 +303,7 @@ fn an_append_that_finds_no_space_is_tried_again_and_nothing_is_lost_or_repeated(
             });
             // Full is full, whatever the system says is free: only what waits waits.
             let waits = matches!(policy, WhenFull::Block | WhenFull::DropOldest);
-            assert!(!waits || others == 0, "{policy:?} {durability:?}");
+            assert!(!waits || others == 0, "{policy:?} {level:?}");
             let stats = channel.stats();
             assert_eq!(stats.pending, kept.len() as u64);
             drain(&channel, &kept);
@@ -303,10 +313,10 @@ fn an_append_that_finds_no_space_is_tried_again_and_nothing_is_lost_or_repeated(
 
 #[test]
 fn a_halt_that_finds_no_space_at_first_saves_everything_in_the_end() {
-    for durability in DURABILITIES {
+    for level in LEVELS {
         let dir = tempfile::tempdir().unwrap();
         let open = || {
-            builder(dir.path(), &durability, WhenFull::Block)
+            builder(dir.path(), &level, WhenFull::Block)
                 .block_bytes(500)
                 .open()
                 .unwrap()
