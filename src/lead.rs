@@ -76,7 +76,9 @@ impl<T> State<T> {
 
     /// Lets the worker rest on, or wakes it when there is more than was done.
     fn end_lead(&mut self, has_more: bool, wakes: &mut Wakes) {
-        let has_more = has_more || !self.events.is_empty() || self.phase != Phase::Open;
+        // What was written may be what is to be read ahead; what is read ahead is not dropped when the disk is full.
+        let has_more =
+            has_more || self.wants_read() || !self.events.is_empty() || self.phase != Phase::Open;
         if let Worker::Led(waker, was_kicked) = &self.worker {
             let has_more = has_more || *was_kicked;
             self.worker = Worker::Parked(waker.clone());
