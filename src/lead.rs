@@ -17,8 +17,9 @@ use std::time::Instant;
 impl<T> Shared<T> {
     /// Writes what is staged, number `seq` with it, unless somebody is at it.
     pub(crate) fn lead(self: &Arc<Self>, seq: Seq) {
-        let leads = self.settings.lets_senders_write();
-        if !self.enter(|state, wakes| leads && state.begin_lead(seq, wakes)) {
+        if !self.settings.lets_senders_write()
+            || !self.enter(|state, wakes| state.begin_lead(seq, wakes))
+        {
             return;
         }
         // The worker lays it down a moment after it says that it rests.
