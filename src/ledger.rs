@@ -145,6 +145,11 @@ impl Ledger {
         self.counters.dropped_unencodable += count;
     }
 
+    /// One past the highest number that it tells of.
+    pub(crate) fn end(&self) -> Seq {
+        self.cursor.max(self.above.end())
+    }
+
     pub(crate) fn is_finished(&self, seq: Seq) -> bool {
         seq < self.cursor || self.above.contains(seq)
     }

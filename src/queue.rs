@@ -170,16 +170,13 @@ impl Queue {
         }
         self.stored_end = self.stored_end.max(was.tail);
         self.figures.synced_end = was.tail;
-        let finished_end = ledger
-            .above()
-            .ranges()
-            .last()
-            .map_or(ledger.cursor(), |last| last.end);
+        // A number that the checkpoint tells of is never given out again.
+        let told_end = ledger.end();
         let next_seq = self
             .stored_end
             .max(named_end)
             .max(was.clean_tail)
-            .max(finished_end);
+            .max(told_end);
         if !was.clean || was.clean_tail < next_seq {
             self.unclean_end = next_seq;
         }

@@ -1,14 +1,21 @@
 //! Sequence numbers and sets of them.
 
+use std::collections::VecDeque;
+use std::collections::vec_deque::Iter;
 use std::ops::Range;
 
 /// The position of an item since its directory was created; the first item ever has 0.
 pub(crate) type Seq = u64;
 
 /// A set of sequence numbers, kept as sorted, disjoint, non-touching ranges.
+///
+/// Tens of thousands of them are held while as many deliveries are out. They come and go at both ends, and anywhere in
+/// between the shorter side moves, so a queue of them it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeqSet {
-    ranges: Vec<Range<Seq>>,
+    ranges: VecDeque<Range<Seq>>,
+    /// How many numbers they hold: asked far more often than they change.
+    len: u64,
 }
 
 impl SeqSet {
@@ -27,20 +34,26 @@ impl SeqSet {
             return 0;
         }
         let from = self.ranges.partition_point(|held| held.end < range.start);
-        let to = self.ranges.partition_point(|held| held.start <= range.end);
-        let touched = self.ranges.get(from..to).unwrap_or_default();
-        let already = touched
-            .iter()
+        let to = self
+            .ranges
+            .partition_point(|held| held.start <= range.end)
+            .max(from);
+        let already = self
+            .ranges
+            .range(from..to)
             .map(|held| overlap(held, &range))
             .sum::<u64>();
-        let start = touched
-            .first()
-            .map_or(range.start, |held| held.start.min(range.start));
-        let end = touched
-            .last()
-            .map_or(range.end, |held| held.end.max(range.end));
         let added = range.end - range.start - already;
-        self.ranges.splice(from..to, std::iter::once(start..end));
+        let end = to.checked_sub(1).and_then(|last| self.ranges.get(last));
+        let end = end.map_or(range.end, |last| last.end.max(range.end));
+        match self.ranges.get_mut(from) {
+            Some(first) if from < to => {
+                *first = first.start.min(range.start)..end;
+                self.ranges.drain(from + 1..to);
+            }
+            _ => self.ranges.insert(from, range),
+        }
+        self.len += added;
         added
     }
 
@@ -66,7 +79,7 @@ impl SeqSet {
         let mut absent = Vec::new();
         let mut at = range.start;
         let from = self.ranges.partition_point(|held| held.end <= range.start);
-        for held in self.ranges.get(from..).unwrap_or_default() {
+        for held in self.ranges.range(from..) {
             if held.start >= range.end {
                 break;
             }
@@ -83,27 +96,29 @@ impl SeqSet {
 
     /// Removes and returns the end of the lowest range if that range starts at `seq`.
     pub(crate) fn take_first_at(&mut self, seq: Seq) -> Option<Seq> {
-        match self.ranges.first() {
-            Some(first) if first.start <= seq => {
-                let end = first.end;
-                self.ranges.remove(0);
-                Some(end.max(seq))
-            }
-            _ => None,
-        }
+        self.ranges.front().filter(|first| first.start <= seq)?;
+        let first = self.ranges.pop_front()?;
+        self.len -= first.end - first.start;
+        Some(first.end.max(seq))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    pub(crate) fn ranges(&self) -> &[Range<Seq>] {
-        &self.ranges
+    /// The ranges, ascending.
+    pub(crate) fn ranges(&self) -> Iter<'_, Range<Seq>> {
+        self.ranges.iter()
+    }
+
+    /// One past the highest number of the set; 0 when it is empty.
+    pub(crate) fn end(&self) -> Seq {
+        self.ranges.back().map_or(0, |last| last.end)
     }
 
     /// How many numbers the set holds.
     pub(crate) fn len(&self) -> u64 {
-        self.ranges.iter().map(|held| held.end - held.start).sum()
+        self.len
     }
 
     fn range_at(&self, seq: Seq) -> Option<&Range<Seq>> {
@@ -143,13 +158,45 @@ mod tests {
                 prop_assert_eq!(added as usize, model.len() - before);
             }
             prop_assert_eq!(set.len() as usize, model.len());
-            prop_assert!(set.ranges().windows(2).all(|pair| pair[0].end < pair[1].start));
+            let starts = set.ranges().skip(1).map(|range| range.start);
+            prop_assert!(set.ranges().zip(starts).all(|(range, next)| range.end < next));
+            prop_assert_eq!(set.end(), model.last().map_or(0, |last| last + 1));
             prop_assert_eq!(set.contains(probe), model.contains(&probe));
             prop_assert_eq!(set.next_absent(probe), (probe..).find(|n| !model.contains(n)).unwrap());
             let absent: Vec<u64> = set.absent_in(probe..probe + span).into_iter().flatten().collect();
             let expected: Vec<u64> = (probe..probe + span).filter(|n| !model.contains(n)).collect();
             prop_assert_eq!(set.covers(&(probe..probe + span)), expected.is_empty());
             prop_assert_eq!(absent, expected);
+        }
+    }
+
+    /// Acknowledgements as a busy day brings them: out of order within a window that moves on.
+    #[test]
+    fn numbers_in_any_order_become_one_range_and_the_first_ones_leave_on_the_way() {
+        for (seed, window) in [(1, 1), (2, 7), (3, 300), (4, 20_000)] {
+            let mut random = crate::disk::sim::Random(seed);
+            let mut set = SeqSet::default();
+            let (mut cursor, mut next, mut out) = (0, 0, Vec::new());
+            let mut model = BTreeSet::new();
+            while cursor < 20_000 {
+                while out.len() < window && next < 20_000 {
+                    out.push(next);
+                    next += 1;
+                }
+                let seq = out.swap_remove(random.below(out.len()));
+                assert_eq!(set.insert(seq..seq + 1), 1);
+                assert_eq!(set.insert(seq..seq + 1), 0);
+                model.insert(seq);
+                if let Some(end) = set.take_first_at(cursor) {
+                    cursor = end;
+                    model = model.split_off(&cursor);
+                }
+                assert_eq!(set.len() as usize, model.len());
+                assert_eq!(set.next_absent(cursor), cursor);
+                let probe = cursor + random.below(window) as u64;
+                assert_eq!(set.contains(probe), model.contains(&probe));
+            }
+            assert_eq!(set, SeqSet::default());
         }
     }
 }

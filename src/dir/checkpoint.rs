@@ -218,8 +218,7 @@ fn newest(directory: &Directory, bytes: &[u8]) -> Result<Newest, OpenError> {
 
 fn encode(checkpoint: &Checkpoint, generation: u64) -> Vec<u8> {
     let ledger = &checkpoint.ledger;
-    let ranges = ledger.above().ranges();
-    let ranges = ranges.get(..RANGES_MAX).unwrap_or(ranges);
+    let ranges = ledger.above().ranges().take(RANGES_MAX);
     let mut out = Vec::with_capacity(SLOT_LEN);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -248,7 +247,7 @@ fn encode(checkpoint: &Checkpoint, generation: u64) -> Vec<u8> {
         counters.unaccounted,
     ]
     .into_iter()
-    .chain(ranges.iter().flat_map(|range| [range.start, range.end]))
+    .chain(ranges.flat_map(|range| [range.start, range.end]))
     {
         out.extend_from_slice(&field.to_le_bytes());
     }
@@ -280,7 +279,7 @@ fn decode_fields(fields: &mut Fields<'_>) -> Option<(u64, Checkpoint)> {
         unaccounted: fields.u64()?,
     };
     let above = decode_ranges(fields, count, cursor)?;
-    let end = above.ranges().last().map_or(cursor, |last| last.end);
+    let end = above.end().max(cursor);
     if [generation, incarnation, tail, clean_tail, end]
         .into_iter()
         .any(|number| number > NUMBER_MAX)
