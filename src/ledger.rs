@@ -3,8 +3,11 @@
 //! Each number below `next` is either *finished* (acknowledged, dropped, lost or unaccounted) or still
 //! pending. The finished ones are the numbers below `cursor` and those in `above`; a counter per reason
 //! says why. The two views are changed together, here and nowhere else, so they can't drift apart.
+//!
+//! Of the unfinished ones it is also known how often a delivery failed; a number that is finished has no failures.
 
 use crate::seq::{Seq, SeqSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Why a number is finished.
@@ -14,6 +17,12 @@ pub(crate) enum Outcome {
     Acknowledged,
     /// Dropped by `WhenFull::DropOldest`.
     DroppedFull,
+    /// Older than anybody wants it.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for deliveries"))]
+    Expired,
+    /// Given up, and kept where it can be looked at.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for deliveries"))]
+    DeadLettered,
     /// It could not be encoded when it had to be.
     Unencodable,
     /// Its bytes were on disk and are gone or damaged.
@@ -75,6 +84,8 @@ pub(crate) struct Ledger {
     /// Finished numbers above the cursor.
     above: SeqSet,
     counters: Counters,
+    /// How often a delivery failed, for unfinished numbers only; empty as long as all goes well.
+    failures: BTreeMap<Seq, u32>,
 }
 
 impl Ledger {
@@ -92,7 +103,16 @@ impl Ledger {
             cursor,
             above,
             counters,
+            failures: BTreeMap::new(),
         }
+    }
+
+    /// Adds failures read from disk. Those of finished numbers are over.
+    pub(crate) fn with_failures(mut self, failures: BTreeMap<Seq, u32>) -> Self {
+        self.failures = failures;
+        self.failures
+            .retain(|seq, count| *seq >= self.cursor && !self.above.contains(*seq) && *count > 0);
+        self
     }
 
     pub(crate) fn cursor(&self) -> Seq {
@@ -112,6 +132,7 @@ impl Ledger {
         if first == self.cursor && self.above.is_empty() {
             self.cursor += count;
             self.counters.acknowledged += count;
+            self.forget_failures(first..self.cursor);
         } else {
             self.finish(first..first + count, Outcome::Acknowledged);
         }
@@ -123,14 +144,49 @@ impl Ledger {
         if let Some(end) = self.above.take_first_at(self.cursor) {
             self.cursor = end;
         }
+        self.forget_failures(range);
         *match outcome {
             Outcome::Acknowledged => &mut self.counters.acknowledged,
             Outcome::DroppedFull => &mut self.counters.dropped_full,
+            Outcome::Expired => &mut self.counters.dropped_expired,
+            Outcome::DeadLettered => &mut self.counters.dead_lettered,
             Outcome::Unencodable => &mut self.counters.dropped_unencodable,
             Outcome::Lost => &mut self.counters.lost,
             Outcome::Unaccounted => &mut self.counters.unaccounted,
         } += added;
         added
+    }
+
+    fn forget_failures(&mut self, range: Range<Seq>) {
+        if self.failures.is_empty() || range.is_empty() {
+            return;
+        }
+        while let Some((seq, _)) = self.failures.range(range.clone()).next() {
+            let seq = *seq;
+            self.failures.remove(&seq);
+        }
+    }
+
+    /// Counts a failed delivery of an unfinished number; how many there were. A finished number has none.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for deliveries"))]
+    pub(crate) fn note_failure(&mut self, seq: Seq) -> u32 {
+        if self.is_finished(seq) {
+            return 0;
+        }
+        let count = self.failures.entry(seq).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// How often a delivery of that number failed. After a crash it may be less than it was, never more.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for deliveries"))]
+    pub(crate) fn failures(&self, seq: Seq) -> u32 {
+        self.failures.get(&seq).copied().unwrap_or_default()
+    }
+
+    /// All numbers whose deliveries failed, with how often.
+    pub(crate) fn all_failures(&self) -> &BTreeMap<Seq, u32> {
+        &self.failures
     }
 
     /// Counts an item that `WhenFull::DropNewest` accepted and dropped at once.
@@ -147,7 +203,8 @@ impl Ledger {
 
     /// One past the highest number that it tells of.
     pub(crate) fn end(&self) -> Seq {
-        self.cursor.max(self.above.end())
+        let failed_end = self.failures.last_key_value().map_or(0, |(seq, _)| seq + 1);
+        self.cursor.max(self.above.end()).max(failed_end)
     }
 
     pub(crate) fn is_finished(&self, seq: Seq) -> bool {
@@ -194,9 +251,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const OUTCOMES: [Outcome; 5] = [
+    const OUTCOMES: [Outcome; 7] = [
         Outcome::Acknowledged,
         Outcome::DroppedFull,
+        Outcome::Expired,
+        Outcome::DeadLettered,
         Outcome::Unencodable,
         Outcome::Lost,
         Outcome::Unaccounted,
@@ -205,14 +264,22 @@ mod tests {
     proptest! {
         #[test]
         fn every_number_is_finished_once_or_pending(
-            steps in proptest::collection::vec((0u64..50, 0u64..9, 0usize..5), 0..30),
+            steps in proptest::collection::vec((0u64..50, 0u64..9, 0usize..9), 0..30),
         ) {
             let mut ledger = Ledger::default();
             let mut finished = [false; 64];
-            for (start, len, outcome) in steps {
-                ledger.finish(start..start + len, OUTCOMES[outcome]);
-                for seq in start..start + len {
-                    finished[seq as usize] = true;
+            let mut failures = [0; 64];
+            for (start, len, what) in steps {
+                if let Some(outcome) = OUTCOMES.get(what) {
+                    ledger.finish(start..start + len, *outcome);
+                    for seq in start..start + len {
+                        finished[seq as usize] = true;
+                        failures[seq as usize] = 0;
+                    }
+                } else {
+                    let count = ledger.note_failure(start);
+                    failures[start as usize] += u32::from(!finished[start as usize]);
+                    prop_assert_eq!(count, failures[start as usize]);
                 }
                 let count = finished.iter().filter(|done| **done).count() as u64;
                 prop_assert_eq!(ledger.counters().finished_numbers(), count);
@@ -223,9 +290,35 @@ mod tests {
                 );
                 for seq in 0..64 {
                     prop_assert_eq!(ledger.is_finished(seq), finished[seq as usize]);
+                    prop_assert_eq!(ledger.failures(seq), failures[seq as usize]);
                 }
+                let last = (0..64).rfind(|seq| finished[*seq] || failures[*seq] > 0);
+                prop_assert_eq!(ledger.end() as usize, last.map_or(0, |last| last + 1));
+                let restored = Ledger::restore(
+                    ledger.cursor(),
+                    ledger.above().clone(),
+                    *ledger.counters(),
+                );
+                prop_assert_eq!(&restored.with_failures(ledger.all_failures().clone()), &ledger);
             }
         }
+    }
+
+    #[test]
+    fn a_number_that_is_acknowledged_in_its_turn_has_no_failures_left() {
+        let mut ledger = Ledger::default();
+        ledger.note_failure(0);
+        ledger.note_failure(2);
+        ledger.acknowledge(0, 2);
+        assert_eq!((ledger.failures(0), ledger.failures(2)), (0, 1));
+    }
+
+    #[test]
+    fn failures_of_finished_numbers_are_not_restored() {
+        let failures = BTreeMap::from([(3, 1), (4, 2), (5, 0), (8, 1), (9, 7)]);
+        let above = SeqSet::from_ranges([7..9]);
+        let ledger = Ledger::restore(4, above, Counters::default()).with_failures(failures);
+        assert_eq!(*ledger.all_failures(), BTreeMap::from([(4, 2), (9, 7)]));
     }
 
     #[test]

@@ -74,6 +74,27 @@ impl SeqSet {
                 .is_some_and(|held| held.end >= range.end)
     }
 
+    /// True when any number of `range` is in the set.
+    pub(crate) fn touches(&self, range: &Range<Seq>) -> bool {
+        let index = self.ranges.partition_point(|held| held.end <= range.start);
+        let next = self.ranges.get(index);
+        next.is_some_and(|held| held.start.max(range.start) < range.end.min(held.end))
+    }
+
+    /// Those of the ranges that `other` doesn't cover.
+    pub(crate) fn beyond<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = &'a Range<Seq>> + 'a {
+        let mut theirs = other.ranges.iter().peekable();
+        self.ranges.iter().filter(move |ours| {
+            while theirs.next_if(|held| held.end <= ours.start).is_some() {}
+            !theirs
+                .peek()
+                .is_some_and(|held| held.start <= ours.start && ours.end <= held.end)
+        })
+    }
+
     /// The numbers of `range` that are not in the set, as ascending ranges.
     pub(crate) fn absent_in(&self, range: Range<Seq>) -> Vec<Range<Seq>> {
         let mut absent = Vec::new();
@@ -166,7 +187,23 @@ mod tests {
             let absent: Vec<u64> = set.absent_in(probe..probe + span).into_iter().flatten().collect();
             let expected: Vec<u64> = (probe..probe + span).filter(|n| !model.contains(n)).collect();
             prop_assert_eq!(set.covers(&(probe..probe + span)), expected.is_empty());
+            prop_assert_eq!(set.touches(&(probe..probe + span)), (expected.len() as u64) < span);
             prop_assert_eq!(absent, expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_beyond_another_set_is_what_it_does_not_cover(
+            ours in proptest::collection::vec((0u64..60, 0u64..9), 0..12),
+            theirs in proptest::collection::vec((0u64..60, 0u64..9), 0..12),
+        ) {
+            let set = |ranges: Vec<(u64, u64)>| {
+                SeqSet::from_ranges(ranges.into_iter().map(|(start, len)| start..start + len))
+            };
+            let (ours, theirs) = (set(ours), set(theirs));
+            let expected: Vec<_> = ours.ranges().filter(|range| !theirs.covers(range)).collect();
+            prop_assert_eq!(ours.beyond(&theirs).collect::<Vec<_>>(), expected);
         }
     }
 
