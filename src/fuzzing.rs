@@ -13,7 +13,7 @@ pub fn block(bytes: &[u8]) {
     walk_block(block::resealed(bytes));
 }
 
-/// Bytes as one slot of the checkpoint.
+/// Bytes as one slot of the checkpoint, and as the file beside it.
 pub fn checkpoint(bytes: &[u8]) {
     dir::fuzz_checkpoint(bytes);
 }
@@ -21,6 +21,11 @@ pub fn checkpoint(bytes: &[u8]) {
 /// The `checkpoint` file with these slots, each without its magic, version and checksum.
 pub fn sealed_checkpoint(slots: &[&[u8]]) -> Vec<u8> {
     dir::fuzz_slots(slots)
+}
+
+/// The `checkpoint.large` file with these contents but for its magic, version and checksum.
+pub fn sealed_large_checkpoint(bytes: &[u8]) -> Vec<u8> {
+    dir::fuzz_large(bytes)
 }
 
 /// Bytes as the only segment of a log, and as a program that writes one.

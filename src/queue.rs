@@ -36,7 +36,7 @@ pub(crate) struct Queue {
     store: Box<dyn Store>,
     quarantine: Quarantine,
     quarantined_bytes: u64,
-    /// Bytes of the directory outside the store and the quarantine.
+    /// Bytes of the directory outside the store and the quarantine that are there for good.
     fixed_bytes: u64,
     disk_bytes_max: Option<u64>,
     disk_free_min: u64,
@@ -103,7 +103,9 @@ impl Queue {
         let quarantined_bytes = quarantine.bytes()?;
         let whole = fs::tree_bytes(directory.disk(), directory.path())?;
         let mut queue = Self {
-            fixed_bytes: whole.saturating_sub(quarantined_bytes + store.disk_bytes()),
+            fixed_bytes: whole.saturating_sub(
+                quarantined_bytes + store.disk_bytes() + contents.checkpoint_file.large_bytes(),
+            ),
             disk_bytes_max: settings.disk_bytes_max,
             disk_free_min: settings
                 .disk_free_min
@@ -157,6 +159,7 @@ impl Queue {
                 header.counters,
             );
         }
+        checkpoint.ledger = self.file.with_large(&checkpoint.ledger);
         checkpoint
     }
 
@@ -198,7 +201,7 @@ impl Queue {
             }
         }
         // The incarnation is on the device before anything is admitted under it.
-        self.write_checkpoint(&ledger, Persist::Device)?;
+        self.write_what_fits(&ledger)?;
         report.incarnation = self.base.incarnation;
         report.replayed = ledger.pending(next_seq);
         Ok(Recovered {
@@ -253,12 +256,17 @@ impl Queue {
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        let disk_bytes = self.fixed_bytes + self.quarantined_bytes + self.store.disk_bytes();
+        let disk_bytes = self.bytes_beside() + self.store.disk_bytes();
         Figures {
             disk_bytes,
             quarantined_bytes: self.quarantined_bytes,
             ..self.figures.clone()
         }
+    }
+
+    /// Bytes of the directory outside the store.
+    fn bytes_beside(&self) -> u64 {
+        self.fixed_bytes + self.file.large_bytes() + self.quarantined_bytes
     }
 
     /// Bytes of blocks that may be admitted: they find room in however many appends they come.
@@ -278,9 +286,9 @@ impl Queue {
             .map_or(u64::MAX, |space| {
                 space.free.saturating_sub(self.disk_free_min)
             });
-        let by_quota = self.disk_bytes_max.map_or(u64::MAX, |max| {
-            max.saturating_sub(self.fixed_bytes + self.quarantined_bytes)
-        });
+        let by_quota = self
+            .disk_bytes_max
+            .map_or(u64::MAX, |max| max.saturating_sub(self.bytes_beside()));
         by_quota.min(held.saturating_add(free))
     }
 
@@ -441,6 +449,13 @@ impl Queue {
         self.file.write(&self.base, persist)
     }
 
+    /// A checkpoint on the device that a full disk doesn't stop: it tells no less than any before. Returns the ledger that
+    /// it tells, where that isn't all.
+    fn write_what_fits(&mut self, ledger: &Ledger) -> Result<Option<Ledger>, StoreError> {
+        self.base.ledger = ledger.clone();
+        self.file.write_what_fits(&self.base)
+    }
+
     /// Gives back what holds finished numbers only; sets aside what of it is damaged.
     pub(crate) fn reclaim(
         &mut self,
@@ -452,15 +467,20 @@ impl Queue {
             .map_or(KEPT_BYTES, |max| KEPT_BYTES.min(max / 8));
         // What is damaged isn't kept: the next process would take it for any other finished unit.
         let is_small = self.damaged.is_empty() && self.store.disk_bytes() <= kept;
-        if newest == Newest::KeepSmall && is_small {
+        let mut units = match newest {
+            Newest::KeepSmall if is_small => Vec::new(),
+            _ => self.store.reclaimable(ledger),
+        };
+        if units.is_empty() && !self.file.can_shrink(ledger) {
             return Ok(Vec::new());
         }
-        let units = self.store.reclaimable(ledger);
-        if units.is_empty() {
-            return Ok(Vec::new());
+        // The pointer is away, on the device, before the data goes. A full disk may leave no room to tell of all that is
+        // finished. Then a unit goes only when all of it is told of: what is missing and isn't would count as lost. The
+        // others go when consumers have filled the gaps between finished numbers, which needs no space.
+        if let Some(on_device) = self.write_what_fits(ledger)? {
+            let told = self.store.reclaimable(&on_device);
+            units.retain(|unit| told.contains(unit));
         }
-        // The pointer is away, on the device, before the data goes.
-        self.write_checkpoint(ledger, Persist::Device)?;
         let (damaged, sound): (Vec<Seq>, Vec<Seq>) = units
             .into_iter()
             .partition(|unit| self.damaged.contains_key(unit));
@@ -526,6 +546,11 @@ impl Queue {
         next_seq: Seq,
     ) -> Result<Vec<Quarantined>, StoreError> {
         self.check_lock()?;
+        let mut quarantined = Vec::new();
+        if !self.file.has_room(ledger) {
+            // On a full disk the checkpoint needs what finished units take.
+            quarantined = self.reclaim(ledger, Newest::KeepSmall)?;
+        }
         self.store.sync()?;
         self.figures.syncs += 1;
         self.base.tail = next_seq;
@@ -535,7 +560,8 @@ impl Queue {
         }
         self.base.clean = true;
         self.write_checkpoint(ledger, Persist::Device)?;
-        self.reclaim(ledger, Newest::Remove)
+        quarantined.extend(self.reclaim(ledger, Newest::Remove)?);
+        Ok(quarantined)
     }
 
     /// Nothing may be promised that was written into a directory that isn't there any more.

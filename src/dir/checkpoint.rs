@@ -2,52 +2,29 @@
 //! leaves, nor the last one that was synced, which is all that a power cut may leave: of what was written since, the
 //! device has any part.
 //!
-//! All integers are little-endian. A slot is 16 KiB; the next one starts right behind it.
+//! A slot takes so many finished ranges and failures. What has no room there goes to a larger file beside it when it
+//! must be on the device; otherwise it is left out. Two rules make any slot that can be read, together with that file,
+//! tell all that was ever promised:
 //!
-//! ```text
-//! offset size
-//!      0    8  magic "OVSPCKPT"
-//!      8    2  format version (1)
-//!     10    1  1 after a clean stop, otherwise 0
-//!     11    1  reserved (0)
-//!     12    4  number of finished ranges below
-//!     16    8  generation: the slot with the higher one counts
-//!     24   16  channel id
-//!     40    8  incarnation
-//!     48    8  tail
-//!     56    8  tail at the last clean stop
-//!     64    8  cursor
-//!     72   64  the eight counters of the conservation law
-//!    136    …  finished ranges above the cursor, ascending: first number and end (one past the last), 8 bytes each
-//!      …    …  zeros
-//!  16380    4  CRC-32C of the 16380 bytes before
-//! ```
+//! - a slot leaves out only what the file tells, on the device, or what nobody was promised: it holds all that the last
+//!   durable slot held;
+//! - the file goes only when a durable slot tells everything without it.
 
-use super::bytes::{Fields, Unreadable, seal, unseal};
-use super::{ChannelId, Directory, FORMAT_VERSION, fs};
+use super::bytes::Unreadable;
+use super::checkpoint_format::{
+    Details, Found, SLOT_FAILURES, SLOT_LEN, SLOT_MAGIC, SLOT_RANGES, decode, encode_slot,
+};
+use super::checkpoint_large::{self as large, Large};
+use super::{ChannelId, Directory, fs};
 use crate::disk::{DiskFile, How};
 use crate::error::{OpenError, StoreError};
-use crate::ledger::{Counters, Ledger};
+use crate::ledger::Ledger;
 use crate::seq::{Seq, SeqSet};
+use std::cmp::Reverse;
 use std::io::{self, IoSlice};
-use std::ops::Range;
-use std::path::PathBuf;
 
-pub(super) const MAGIC: [u8; 8] = *b"OVSPCKPT";
-pub(super) const SLOT_LEN: usize = 16 << 10;
-/// Magic and version in front, checksum behind.
-#[cfg(feature = "test-util")]
-pub(super) const FRAME_LEN: usize = 14;
 const SLOTS: usize = 3;
 const FILE_LEN: usize = SLOTS * SLOT_LEN;
-const CRC_AT: usize = SLOT_LEN - 4;
-const RANGES_AT: usize = 136;
-const RANGE_LEN: usize = 16;
-/// Ranges beyond these are left out: their items may come again, they never vanish.
-const RANGES_MAX: usize = (CRC_AT - RANGES_AT) / RANGE_LEN;
-
-/// More than anybody has ever counted to: what is higher would overflow soon, and makes no sense.
-const NUMBER_MAX: u64 = u64::MAX / 4;
 
 /// What is written down about a channel from time to time. It may be behind, never ahead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,31 +49,55 @@ pub(crate) enum Persist {
     Device,
 }
 
-/// The open `checkpoint` file.
+/// How much a slot takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capacity {
+    pub(super) ranges: usize,
+    pub(super) failures: usize,
+}
+
+impl Capacity {
+    fn takes(&self, details: &Details) -> bool {
+        details.ranges.len() <= self.ranges && details.failures.len() <= self.failures
+    }
+}
+
+/// The open `checkpoint` file, and the one beside it.
 #[derive(Debug)]
 pub(crate) struct CheckpointFile {
+    directory: Directory,
     file: Box<dyn DiskFile>,
-    path: PathBuf,
+    large: Large,
     /// The slot of the newest checkpoint.
     newest: usize,
     /// The slot of the newest one that is on the device.
     durable: usize,
+    /// The ranges of the durable slot: every later slot tells these, too.
+    promised: SeqSet,
     /// Of the newest checkpoint.
     generation: u64,
+    pub(super) capacity: Capacity,
 }
 
-/// The newest checkpoint that can be read, its generation and its slot.
+/// The newest slot that can be read.
 #[derive(Debug, Default)]
 struct Newest {
-    checkpoint: Option<Checkpoint>,
-    generation: u64,
+    found: Option<Found>,
     slot: usize,
+}
+
+impl Newest {
+    fn generation(&self) -> u64 {
+        self.found.as_ref().map_or(0, |found| found.generation)
+    }
 }
 
 impl CheckpointFile {
     /// Writes a new file, which holds `first`, all of it, so that no later write needs space.
-    pub(super) fn create(directory: &Directory, first: &Checkpoint) -> Result<Self, StoreError> {
-        let mut bytes = encode(first, 1);
+    pub(super) fn create(directory: &Directory, first: &Checkpoint) -> Result<Self, OpenError> {
+        let (large, beside) = Large::open(directory, Some(first.channel))?;
+        let generation = beside.map_or(0, |beside| beside.generation) + 1;
+        let mut bytes = encode_slot(first, generation, &Details::all(&first.ledger));
         bytes.resize(FILE_LEN, 0);
         fs::replace(
             directory.disk(),
@@ -104,38 +105,54 @@ impl CheckpointFile {
             &directory.checkpoint_temporary(),
             &bytes,
         )?;
-        Self::open_at(directory, 0, 1)
+        let file = Self::open_at(directory, large, Newest::default())?;
+        Ok(Self { generation, ..file })
     }
 
-    /// `None` when there is no such file. The checkpoint is `None` when no slot can be read.
+    /// `None` when there is no such file. The checkpoint is `None` when no slot can be read. A large file of another
+    /// channel isn't believed.
     pub(super) fn open(
         directory: &Directory,
+        channel: Option<ChannelId>,
     ) -> Result<Option<(Self, Option<Checkpoint>)>, OpenError> {
         let Some(bytes) = fs::read(directory.disk(), &directory.checkpoint())? else {
             return Ok(None);
         };
         let newest = newest(directory, &bytes)?;
-        let mut file = Self::open_at(directory, newest.slot, newest.generation)?;
+        let slot = newest.found.clone();
+        let channel = channel.or(slot.as_ref().map(|slot| slot.channel));
+        let (large, beside) = Large::open(directory, channel)?;
+        let mut file = Self::open_at(directory, large, newest)?;
+        if let Some(beside) = &beside {
+            file.generation = file.generation.max(beside.generation);
+        }
         file.complete(bytes.len())?;
         // Nobody knows which slot was synced by an earlier process: now the newest one is.
         file.file
             .sync()
-            .map_err(|error| StoreError::io("sync", &file.path, error))?;
-        Ok(Some((file, newest.checkpoint)))
+            .map_err(|error| StoreError::io("sync", &directory.checkpoint(), error))?;
+        let found = slot.map(|slot| unite(slot, beside));
+        Ok(Some((file, found.map(Found::into_checkpoint))))
     }
 
-    fn open_at(directory: &Directory, slot: usize, generation: u64) -> Result<Self, StoreError> {
+    fn open_at(directory: &Directory, large: Large, newest: Newest) -> Result<Self, StoreError> {
         let path = directory.checkpoint();
         let file = directory
             .disk()
             .open(&path, How::Write)
             .map_err(|error| StoreError::io("open", &path, error))?;
         Ok(Self {
+            directory: directory.clone(),
             file,
-            path,
-            newest: slot,
-            durable: slot,
-            generation,
+            large,
+            newest: newest.slot,
+            durable: newest.slot,
+            generation: newest.generation(),
+            promised: newest.found.map(|found| found.above).unwrap_or_default(),
+            capacity: Capacity {
+                ranges: SLOT_RANGES,
+                failures: SLOT_FAILURES,
+            },
         })
     }
 
@@ -146,32 +163,129 @@ impl CheckpointFile {
         }
         let written = self
             .put(len as u64, &vec![0; FILE_LEN - len])
-            .map_err(|error| StoreError::io("write", &self.path, error));
+            .map_err(|error| StoreError::io("write", &self.directory.checkpoint(), error));
         match written {
             Err(error) if !error.is_full() => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Overwrites a slot that no crash needs. One in the middle leaves the others, and so does an error: the next write
-    /// then takes the same slot again.
+    /// A ledger that was put together without any slot, with what the file beside them tells.
+    pub(crate) fn with_large(&self, ledger: &Ledger) -> Ledger {
+        self.large.with(ledger, &Details::default())
+    }
+
+    /// Bytes of the file beside this one.
+    pub(crate) fn large_bytes(&self) -> u64 {
+        self.large.len
+    }
+
+    /// Whether a checkpoint on the device would give back the file beside this one, with little to tell before that grows
+    /// again.
+    pub(crate) fn can_shrink(&self, ledger: &Ledger) -> bool {
+        self.large.len > 0 && ledger.above().is_empty()
+    }
+
+    /// Writes a checkpoint down. On the device it is whole; the operating system gets what has room, and no less than the
+    /// device has.
     pub(crate) fn write(
         &mut self,
         checkpoint: &Checkpoint,
         persist: Persist,
     ) -> Result<(), StoreError> {
+        let ledger = &checkpoint.ledger;
+        if self.fits(ledger) {
+            self.write_slot(checkpoint, Details::all(ledger), persist)?;
+            if persist == Persist::Device {
+                self.large.remove(&self.directory);
+            }
+            return Ok(());
+        }
+        let mut details = self.large.beyond(ledger);
+        if persist == Persist::Device && !self.capacity.takes(&details) {
+            // A crash after this leaves the file as the newest checkpoint, and it is a whole one.
+            let generation = self.generation + 1;
+            self.large
+                .replace(&self.directory, checkpoint, generation)?;
+            self.generation = generation;
+            details = self.large.beyond(ledger);
+        }
+        self.cut(&mut details);
+        self.write_slot(checkpoint, details, persist)
+    }
+
+    /// As [`write`](Self::write) to the device, for what must go on when the disk is full: what has no room is then left
+    /// out, but nothing that was promised. Returns the ledger that the device has, where it isn't the whole one.
+    pub(crate) fn write_what_fits(
+        &mut self,
+        checkpoint: &Checkpoint,
+    ) -> Result<Option<Ledger>, StoreError> {
+        match self.write(checkpoint, Persist::Device) {
+            Err(error) if error.is_full() && !self.fits(&checkpoint.ledger) => {
+                let mut details = self.large.beyond(&checkpoint.ledger);
+                self.cut(&mut details);
+                let on_device = self.large.with(&checkpoint.ledger, &details);
+                self.write_slot(checkpoint, details, Persist::Device)?;
+                Ok(Some(on_device))
+            }
+            outcome => outcome.map(|()| None),
+        }
+    }
+
+    /// Whether the slots have room for all that isn't told yet.
+    pub(crate) fn has_room(&self, ledger: &Ledger) -> bool {
+        self.fits(ledger) || self.capacity.takes(&self.large.beyond(ledger))
+    }
+
+    fn fits(&self, ledger: &Ledger) -> bool {
+        ledger.above().ranges().len() <= self.capacity.ranges
+            && ledger.all_failures().len() <= self.capacity.failures
+    }
+
+    /// Leaves out what has no room: of the ranges the shortest, and of equal ones the highest. What was promised stays,
+    /// and it has room, because it had: each of these ranges has grown into one, perhaps together with others.
+    fn cut(&self, details: &mut Details) {
+        if details.ranges.len() > self.capacity.ranges {
+            let ranges = std::mem::take(&mut details.ranges);
+            let (mut kept, mut others): (Vec<_>, Vec<_>) = ranges
+                .into_iter()
+                .partition(|range| self.promised.touches(range));
+            let room = self.capacity.ranges.saturating_sub(kept.len());
+            if room < others.len() {
+                others.select_nth_unstable_by_key(room, |range| {
+                    (Reverse(range.end - range.start), range.start)
+                });
+                others.truncate(room);
+            }
+            kept.append(&mut others);
+            kept.sort_unstable_by_key(|range| range.start);
+            details.ranges = kept;
+        }
+        details.cut_failures(self.capacity.failures);
+    }
+
+    /// Overwrites a slot that no crash needs. One in the middle leaves the others, and so does an error: the next write
+    /// then takes the same slot again.
+    fn write_slot(
+        &mut self,
+        checkpoint: &Checkpoint,
+        details: Details,
+        persist: Persist,
+    ) -> Result<(), StoreError> {
         let generation = self.generation + 1;
         let slot = self.free_slot();
-        self.put((slot * SLOT_LEN) as u64, &encode(checkpoint, generation))
+        let bytes = encode_slot(checkpoint, generation, &details);
+        self.put((slot * SLOT_LEN) as u64, &bytes)
             .and_then(|()| match persist {
                 Persist::Os => Ok(()),
                 Persist::Device => self.file.sync(),
             })
-            .map_err(|error| StoreError::io("write", &self.path, error))?;
+            .map_err(|error| StoreError::io("write", &self.directory.checkpoint(), error))?;
         self.generation = generation;
         self.newest = slot;
         if persist == Persist::Device {
             self.durable = slot;
+            self.promised = SeqSet::from_ranges(details.ranges);
         }
         Ok(())
     }
@@ -189,23 +303,34 @@ impl CheckpointFile {
     }
 }
 
+/// The newest checkpoint, with all that the other one tells. Of the same generation the slot is the younger one: a file
+/// has its number to itself unless it was an error to write it.
+fn unite(slot: Found, beside: Option<Found>) -> Found {
+    match beside {
+        Some(beside) if slot.generation < beside.generation => beside.united(&slot),
+        Some(beside) => slot.united(&beside),
+        None => slot,
+    }
+}
+
 /// Whether a file of ours is there; looks, and changes nothing.
 pub(super) fn is_present(directory: &Directory) -> Result<bool, OpenError> {
+    let beside = large::is_present(directory)?;
     let Some(bytes) = fs::read(directory.disk(), &directory.checkpoint())? else {
-        return Ok(false);
+        return Ok(beside);
     };
     newest(directory, &bytes)?;
-    Ok(bytes.chunks(SLOT_LEN).any(|slot| slot.starts_with(&MAGIC)))
+    let mut slots = bytes.chunks(SLOT_LEN);
+    Ok(beside || slots.any(|slot| slot.starts_with(&SLOT_MAGIC)))
 }
 
 fn newest(directory: &Directory, bytes: &[u8]) -> Result<Newest, OpenError> {
     let mut newest = Newest::default();
     for (slot, bytes) in bytes.chunks_exact(SLOT_LEN).take(SLOTS).enumerate() {
-        match decode(bytes) {
-            Ok((generation, checkpoint)) if generation > newest.generation => {
+        match decode(bytes, SLOT_MAGIC) {
+            Ok(found) if found.generation > newest.generation() => {
                 newest = Newest {
-                    checkpoint: Some(checkpoint),
-                    generation,
+                    found: Some(found),
                     slot,
                 };
             }
@@ -214,125 +339,6 @@ fn newest(directory: &Directory, bytes: &[u8]) -> Result<Newest, OpenError> {
         }
     }
     Ok(newest)
-}
-
-fn encode(checkpoint: &Checkpoint, generation: u64) -> Vec<u8> {
-    let ledger = &checkpoint.ledger;
-    let ranges = ledger.above().ranges().take(RANGES_MAX);
-    let mut out = Vec::with_capacity(SLOT_LEN);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-    out.extend_from_slice(&[checkpoint.clean.into(), 0]);
-    // `RANGES_MAX` is far below 2³².
-    out.extend_from_slice(
-        &u32::try_from(ranges.len())
-            .unwrap_or(u32::MAX)
-            .to_le_bytes(),
-    );
-    out.extend_from_slice(&generation.to_le_bytes());
-    out.extend_from_slice(&checkpoint.channel);
-    let counters = ledger.counters();
-    for field in [
-        checkpoint.incarnation,
-        checkpoint.tail,
-        checkpoint.clean_tail,
-        ledger.cursor(),
-        counters.accepted_unnumbered,
-        counters.acknowledged,
-        counters.dropped_full,
-        counters.dropped_expired,
-        counters.dropped_unencodable,
-        counters.dead_lettered,
-        counters.lost,
-        counters.unaccounted,
-    ]
-    .into_iter()
-    .chain(ranges.flat_map(|range| [range.start, range.end]))
-    {
-        out.extend_from_slice(&field.to_le_bytes());
-    }
-    out.resize(CRC_AT, 0);
-    seal(&mut out);
-    out
-}
-
-pub(super) fn decode(slot: &[u8]) -> Result<(u64, Checkpoint), Unreadable> {
-    let mut fields = unseal(slot, MAGIC, FORMAT_VERSION)?;
-    decode_fields(&mut fields).ok_or(Unreadable::Damaged)
-}
-
-fn decode_fields(fields: &mut Fields<'_>) -> Option<(u64, Checkpoint)> {
-    let [clean, _reserved] = fields.take()?;
-    let count = fields.u32()?;
-    let generation = fields.u64()?;
-    let channel = fields.take()?;
-    let (incarnation, tail, clean_tail) = (fields.u64()?, fields.u64()?, fields.u64()?);
-    let cursor = fields.u64()?;
-    let counters = Counters {
-        accepted_unnumbered: fields.u64()?,
-        acknowledged: fields.u64()?,
-        dropped_full: fields.u64()?,
-        dropped_expired: fields.u64()?,
-        dropped_unencodable: fields.u64()?,
-        dead_lettered: fields.u64()?,
-        lost: fields.u64()?,
-        unaccounted: fields.u64()?,
-    };
-    let above = decode_ranges(fields, count, cursor)?;
-    let end = above.end().max(cursor);
-    if [generation, incarnation, tail, clean_tail, end]
-        .into_iter()
-        .any(|number| number > NUMBER_MAX)
-    {
-        return None;
-    }
-    let ledger = Ledger::restore(cursor, above, sane(counters)?);
-    let clean = clean == 1;
-    Some((
-        generation,
-        Checkpoint {
-            channel,
-            incarnation,
-            tail,
-            clean_tail,
-            clean,
-            ledger,
-        },
-    ))
-}
-
-fn decode_ranges(fields: &mut Fields<'_>, count: u32, cursor: Seq) -> Option<SeqSet> {
-    let mut ranges: Vec<Range<Seq>> = Vec::new();
-    let mut least = cursor;
-    for _ in 0..count {
-        let range = fields.u64()?..fields.u64()?;
-        if range.start <= least || range.is_empty() {
-            return None;
-        }
-        least = range.end;
-        ranges.push(range);
-    }
-    Some(SeqSet::from_ranges(ranges))
-}
-
-/// Counters whose sums can't overflow and which add up to no negative number.
-fn sane(counters: Counters) -> Option<Counters> {
-    [
-        counters.acknowledged,
-        counters
-            .dropped_full
-            .checked_sub(counters.accepted_unnumbered)?,
-        counters.accepted_unnumbered,
-        counters.dropped_expired,
-        counters.dropped_unencodable,
-        counters.dead_lettered,
-        counters.lost,
-        counters.unaccounted,
-    ]
-    .into_iter()
-    .try_fold(0_u64, u64::checked_add)
-    .filter(|sum| *sum <= NUMBER_MAX)
-    .map(|_| counters)
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
+use super::super::bytes::seal;
+use super::super::checkpoint_format::{CRC_AT, FAILURE_LEN, LARGE_MAGIC, RANGE_LEN, RANGES_AT};
 use super::*;
 use crate::ledger::Outcome;
 use std::fs as std_fs;
+
+/// Where the failures of a sample are: behind two ranges and their own number.
+const FAILURES_AT: usize = RANGES_AT + 2 * RANGE_LEN + 4;
 
 fn directory() -> (tempfile::TempDir, Directory) {
     let root = tempfile::tempdir().unwrap();
@@ -14,6 +19,9 @@ fn sample(tail: Seq) -> Checkpoint {
     ledger.finish(8..10, Outcome::Acknowledged);
     ledger.finish(12..15, Outcome::Lost);
     ledger.drop_newest();
+    ledger.note_failure(5);
+    ledger.note_failure(10);
+    ledger.note_failure(10);
     Checkpoint {
         channel: *b"sixteen bytes id",
         incarnation: 3,
@@ -25,7 +33,15 @@ fn sample(tail: Seq) -> Checkpoint {
 }
 
 fn reopen(directory: &Directory) -> (CheckpointFile, Option<Checkpoint>) {
-    CheckpointFile::open(directory).unwrap().unwrap()
+    CheckpointFile::open(directory, None).unwrap().unwrap()
+}
+
+fn encode(checkpoint: &Checkpoint, generation: u64) -> Vec<u8> {
+    encode_slot(checkpoint, generation, &Details::all(&checkpoint.ledger))
+}
+
+fn decoded(slot: &[u8]) -> Result<(u64, Checkpoint), Unreadable> {
+    decode(slot, SLOT_MAGIC).map(|found| (found.generation, found.into_checkpoint()))
 }
 
 fn image(directory: &Directory) -> Vec<u8> {
@@ -131,8 +147,8 @@ fn a_torn_write_at_any_byte_leaves_the_older_checkpoint() {
 #[test]
 fn every_flipped_bit_is_damage() {
     let slot = encode(&sample(20), 4);
-    assert_eq!(decode(&slot), Ok((4, sample(20))));
-    let used = RANGES_AT + 3 * RANGE_LEN;
+    assert_eq!(decoded(&slot), Ok((4, sample(20))));
+    let used = FAILURES_AT + 2 * FAILURE_LEN;
     for at in (0..used)
         .chain((used..CRC_AT).step_by(509))
         .chain(CRC_AT..SLOT_LEN)
@@ -141,7 +157,7 @@ fn every_flipped_bit_is_damage() {
             let mut damaged = slot.clone();
             damaged[at] ^= 1 << bit;
             assert_eq!(
-                decode(&damaged),
+                decoded(&damaged),
                 Err(Unreadable::Damaged),
                 "bit {bit} of byte {at}"
             );
@@ -178,27 +194,9 @@ fn a_file_that_was_cut_keeps_the_slot_that_is_whole() {
 }
 
 #[test]
-fn ranges_beyond_the_slot_are_left_out_from_the_top() {
-    let mut ledger = Ledger::default();
-    for number in 0..2000 {
-        ledger.finish(10 + 2 * number..11 + 2 * number, Outcome::Acknowledged);
-    }
-    let checkpoint = Checkpoint {
-        ledger,
-        ..sample(5000)
-    };
-    let (_, again) = decode(&encode(&checkpoint, 1)).unwrap();
-    let kept = again.ledger.above().ranges();
-    assert_eq!(kept.len(), RANGES_MAX);
-    assert!(kept.eq(checkpoint.ledger.above().ranges().take(RANGES_MAX)));
-    assert_eq!(again.ledger.pending(5000), 5000 - RANGES_MAX as u64);
-    assert_eq!(again.ledger.counters().acknowledged, RANGES_MAX as u64);
-}
-
-#[test]
 fn contents_that_make_no_sense_are_damage_even_under_a_valid_checksum() {
     let good = encode(&sample(20), 1);
-    let lies: [(usize, u64); 9] = [
+    let lies: [(usize, u64); 13] = [
         (16, u64::MAX), // a generation, an incarnation, a tail that nobody has come to
         (40, u64::MAX),
         (48, u64::MAX / 2),
@@ -208,17 +206,28 @@ fn contents_that_make_no_sense_are_damage_even_under_a_valid_checksum() {
         (RANGES_AT, 5),                        // a range that begins at the cursor
         (RANGES_AT + 8, 8),                    // an empty range
         (RANGES_AT + RANGE_LEN, 9),            // a range that overlaps the one before
+        (FAILURES_AT, 4), // failures of a number below the cursor, of one in a range
+        (FAILURES_AT, 8),
+        (FAILURES_AT, 10),                     // of the same number twice
+        (FAILURES_AT + FAILURE_LEN, u64::MAX), // of the number after all others
     ];
     for (at, lie) in lies {
         let mut bytes = good[..CRC_AT].to_vec();
         bytes[at..at + 8].copy_from_slice(&lie.to_le_bytes());
         seal(&mut bytes);
-        assert_eq!(decode(&bytes), Err(Unreadable::Damaged), "byte {at}");
+        assert_eq!(decoded(&bytes), Err(Unreadable::Damaged), "byte {at}");
     }
-    let mut bytes = good[..CRC_AT].to_vec();
-    bytes[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
-    seal(&mut bytes);
-    assert_eq!(decode(&bytes), Err(Unreadable::Damaged));
+    // So many ranges, so many failures; a number that never failed.
+    for (at, lie) in [
+        (12, u32::MAX),
+        (FAILURES_AT - 4, u32::MAX),
+        (FAILURES_AT + 8, 0),
+    ] {
+        let mut bytes = good[..CRC_AT].to_vec();
+        bytes[at..at + 4].copy_from_slice(&lie.to_le_bytes());
+        seal(&mut bytes);
+        assert_eq!(decoded(&bytes), Err(Unreadable::Damaged), "byte {at}");
+    }
 }
 
 #[test]

@@ -89,10 +89,19 @@ pub(crate) fn entries(disk: &dyn Disk, path: &Path) -> Result<Vec<Entry>, StoreE
 
 /// The bytes of a regular file, at most [`READ_BYTES_MAX`] of them; `None` when there is no such file.
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    read_at_most(disk, path, READ_BYTES_MAX)
+}
+
+/// The bytes of a regular file, at most so many of them; `None` when there is no such file.
+pub(crate) fn read_at_most(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes_max: u64,
+) -> Result<Option<Vec<u8>>, StoreError> {
     let failed = |error| StoreError::io("read", path, error);
     // Opening a pipe would wait for its other end.
     let len = match disk.entry(path).map_err(failed)? {
-        Some(entry) if entry.kind == Kind::File => entry.len.min(READ_BYTES_MAX),
+        Some(entry) if entry.kind == Kind::File => entry.len.min(bytes_max),
         _ => return Ok(None),
     };
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];

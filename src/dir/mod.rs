@@ -5,7 +5,7 @@
 //! ```text
 //! LOCK           the owner, and the operating system's lock
 //! channel        identity: format, codec, schema tag, channel id
-//! checkpoint     cursor, counters and tail, in three slots
+//! checkpoint     cursor, counters and tail, in three slots; checkpoint.large, what has no room there
 //! sled/, log/    the store
 //! quarantine/    damaged units
 //! dead-letters/  items that were given up
@@ -13,6 +13,8 @@
 
 mod bytes;
 mod checkpoint;
+mod checkpoint_format;
+mod checkpoint_large;
 mod clock;
 pub(crate) mod fs;
 mod identity;
@@ -41,6 +43,7 @@ pub(crate) type ChannelId = [u8; 16];
 const LOCK: &str = "LOCK";
 const CHANNEL: &str = "channel";
 const CHECKPOINT: &str = "checkpoint";
+const CHECKPOINT_LARGE: &str = "checkpoint.large";
 const SLED: &str = "sled";
 const LOG: &str = "log";
 const QUARANTINE: &str = "quarantine";
@@ -117,7 +120,8 @@ impl Directory {
             Some((identity, _)) => identity.check(self, wanted)?,
             None => false,
         };
-        let opened = CheckpointFile::open(self)?;
+        let channel = found.as_ref().map(|(identity, _)| identity.channel);
+        let opened = CheckpointFile::open(self, channel)?;
         let fresh = found.is_none()
             && opened.is_none()
             && !fs::exists(self.disk(), &self.channel())?
@@ -198,6 +202,14 @@ impl Directory {
         temporary(&self.checkpoint())
     }
 
+    fn checkpoint_large(&self) -> PathBuf {
+        self.path.join(CHECKPOINT_LARGE)
+    }
+
+    fn checkpoint_large_temporary(&self) -> PathBuf {
+        temporary(&self.checkpoint_large())
+    }
+
     /// The own directory of a store.
     pub(crate) fn store(&self, kind: StoreKind) -> PathBuf {
         self.path.join(match kind {
@@ -238,6 +250,7 @@ fn is_known(name: &OsStr) -> bool {
         LOCK,
         CHANNEL,
         CHECKPOINT,
+        CHECKPOINT_LARGE,
         SLED,
         LOG,
         QUARANTINE,
@@ -246,7 +259,7 @@ fn is_known(name: &OsStr) -> bool {
     ];
     name.to_str().is_some_and(|name| {
         let name = match name.strip_suffix(TEMPORARY) {
-            Some(file @ (CHANNEL | CHECKPOINT)) => file,
+            Some(file @ (CHANNEL | CHECKPOINT | CHECKPOINT_LARGE)) => file,
             _ => name,
         };
         known.contains(&name)
@@ -285,22 +298,39 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Takes bytes as a slot of the checkpoint, as they are and sealed.
+/// Takes bytes as a slot of the checkpoint and as its large form, as they are and sealed.
 #[cfg(feature = "test-util")]
 pub(crate) fn fuzz_checkpoint(bytes: &[u8]) {
-    let _ = checkpoint::decode(bytes);
-    let _ = checkpoint::decode(&bytes::resealed(bytes, checkpoint::MAGIC));
+    for magic in [
+        checkpoint_format::SLOT_MAGIC,
+        checkpoint_format::LARGE_MAGIC,
+    ] {
+        for bytes in [bytes, &bytes::resealed(bytes, magic)] {
+            if let Ok(found) = checkpoint_format::decode(bytes, magic) {
+                let ledger = found.into_checkpoint().ledger;
+                let finished = ledger.cursor() + ledger.above().len();
+                assert_eq!(ledger.counters().finished_numbers(), finished);
+            }
+        }
+    }
 }
 
 /// The slots of a checkpoint whose checksums fit: each is `slots`' bytes behind the magic and the version.
 #[cfg(feature = "test-util")]
 pub(crate) fn fuzz_slots(slots: &[&[u8]]) -> Vec<u8> {
+    use checkpoint_format::{FRAME_LEN, SLOT_LEN, SLOT_MAGIC};
     let sealed = slots.iter().map(|slot| {
         let mut bytes = slot.to_vec();
-        bytes.resize(checkpoint::SLOT_LEN - checkpoint::FRAME_LEN, 0);
-        bytes::resealed(&bytes, checkpoint::MAGIC)
+        bytes.resize(SLOT_LEN - FRAME_LEN, 0);
+        bytes::resealed(&bytes, SLOT_MAGIC)
     });
     sealed.flatten().collect()
+}
+
+/// The large form of a checkpoint whose checksum fits.
+#[cfg(feature = "test-util")]
+pub(crate) fn fuzz_large(bytes: &[u8]) -> Vec<u8> {
+    bytes::resealed(bytes, checkpoint_format::LARGE_MAGIC)
 }
 
 /// Takes bytes as the `channel` file, as they are and sealed.
