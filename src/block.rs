@@ -6,7 +6,7 @@
 //! offset size
 //!      0    8  magic "OVSPBLOK"
 //!      8    2  format version (1)
-//!     10    2  flags (0)
+//!     10    2  flags (0; 1: the payload is compressed with LZ4)
 //!     12    4  record count
 //!     16    8  first sequence number
 //!     24    8  end of the block that was on disk before this one
@@ -19,9 +19,18 @@
 //!     72   64  the eight counters of the conservation law when the block was sealed
 //!    136    4  place: a mark of where the block stands, given by its store (0: none)
 //!    140    4  CRC-32C of bytes 0..140: a length is believed only after this fits
-//!    144    …  payload: per record its length (u32) and its bytes
+//!    144    …  payload: per record its length (u32) and its bytes; all of them compressed where the flags say so
 //! ```
 
+mod compression;
+#[cfg(feature = "lz4")]
+mod lz4;
+#[cfg(test)]
+mod tests;
+
+pub use self::compression::Compression;
+
+use self::compression::{LZ4, claimed_len, needs, unpack};
 use crate::ledger::Counters;
 use crate::seq::Seq;
 use thiserror::Error;
@@ -36,6 +45,7 @@ pub(crate) const RECORD_OVERHEAD: usize = 4;
 /// What a block says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    flags: u16,
     pub(crate) first: Seq,
     pub(crate) count: u32,
     /// One past the last number that had been written when this block was sealed. Between it and
@@ -67,6 +77,8 @@ pub(crate) enum BlockError {
     Length { found: usize, expected: usize },
     #[error("payload checksum {found:08x}, expected {expected:08x}")]
     PayloadChecksum { found: u32, expected: u32 },
+    #[error("a compressed payload that can't be unpacked")]
+    Packed,
     #[error("records don't add up to the payload")]
     Records,
     #[error("sequence numbers beyond the last that there is")]
@@ -74,17 +86,22 @@ pub(crate) enum BlockError {
 }
 
 /// A sealed block: header and records, encoded and verified.
+///
+/// It is what stands on disk. One with flags that this build doesn't know is whole all the same, and can be moved
+/// and copied; only its records can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     header: Header,
     bytes: Vec<u8>,
+    /// The bytes of the same block without compression, where it was read and is compressed; the header is not filled in.
+    unpacked: Option<Vec<u8>>,
 }
 
 impl Block {
     /// Checks every byte of `bytes` and takes them as a block.
     pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, BlockError> {
         let header = Header::parse(&bytes)?;
-        let payload = bytes.get(HEADER_LEN..).unwrap_or_default();
+        let payload = records_of(&bytes);
         let expected = header.payload_len as usize;
         if payload.len() != expected {
             return Err(BlockError::Length {
@@ -99,8 +116,47 @@ impl Block {
                 expected: header.payload_crc,
             });
         }
-        check_records(payload, header.count)?;
-        Ok(Self { header, bytes })
+        let unpacked = match header.flags {
+            0 => {
+                check_records(payload, header.count)?;
+                None
+            }
+            LZ4 if header.needs().is_none() => {
+                let unpacked = unpack(payload).ok_or(BlockError::Packed)?;
+                check_records(records_of(&unpacked), header.count)?;
+                Some(unpacked)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            header,
+            bytes,
+            unpacked,
+        })
+    }
+
+    /// The block as it would be without compression. One that this build can't read stays as it is.
+    pub(crate) fn into_plain(self) -> Self {
+        match self.unpacked {
+            None => self,
+            Some(bytes) => Self::sealed(self.header, 0, bytes),
+        }
+    }
+
+    /// Puts a header before a payload.
+    fn sealed(mut header: Header, flags: u16, mut bytes: Vec<u8>) -> Self {
+        let payload = records_of(&bytes);
+        header.flags = flags;
+        header.payload_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        header.payload_crc = crc32c::crc32c(payload);
+        if let Some(room) = bytes.first_chunk_mut() {
+            header.write(room);
+        }
+        Self {
+            header,
+            bytes,
+            unpacked: None,
+        }
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -133,23 +189,34 @@ impl Block {
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
-        self.bytes.get(HEADER_LEN..).unwrap_or_default()
+        records_of(&self.bytes)
     }
 
-    /// The record at `offset` bytes into the payload and the offset of the next one.
+    /// Bytes that it would have without compression.
+    pub(crate) fn plain_len(&self) -> usize {
+        let records = claimed_len(self.payload()).filter(|_| self.header.flags == LZ4);
+        records.map_or(self.bytes.len(), |len| HEADER_LEN + len)
+    }
+
+    /// The record at `offset` bytes into the records of a plain block and the offset of the next one.
     pub(crate) fn record_at(&self, offset: usize) -> Option<(&[u8], usize)> {
-        record_at(self.bytes.get(HEADER_LEN..)?, offset)
+        record_at(self.payload(), offset)
     }
 }
 
-/// `bytes` as a block whose magic, version, length and checksums fit, whatever else stands in it.
-#[cfg(feature = "test-util")]
-pub(crate) fn resealed(bytes: &[u8]) -> Vec<u8> {
+fn records_of(bytes: &[u8]) -> &[u8] {
+    bytes.get(HEADER_LEN..).unwrap_or_default()
+}
+
+/// `bytes` as a block with these flags whose magic, version, length and checksums fit, whatever else stands in it.
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) fn resealed(bytes: &[u8], flags: u16) -> Vec<u8> {
     let mut header = bytes.to_vec();
     header.resize(HEADER_LEN.max(bytes.len()), 0);
     let payload = header.split_off(HEADER_LEN);
     let payload_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    header.splice(..10, MAGIC.into_iter().chain(VERSION.to_le_bytes()));
+    let known = [VERSION, flags].map(u16::to_le_bytes).concat();
+    header.splice(..12, MAGIC.into_iter().chain(known));
     let payload_crc = crc32c::crc32c(&payload);
     let lengths = [payload_len, payload_crc].map(u32::to_le_bytes).concat();
     header.splice(56..64, lengths);
@@ -201,7 +268,7 @@ impl Header {
         if version != VERSION {
             return Err(BlockError::Version { found: version });
         }
-        let _flags = fields.take::<2>();
+        let flags = u16::from_le_bytes(fields.take());
         let count = fields.u32();
         let first: Seq = fields.u64();
         // Everybody computes the end, so it must be a number.
@@ -209,6 +276,7 @@ impl Header {
             return Err(BlockError::Numbers);
         }
         Ok(Self {
+            flags,
             first,
             count,
             prev_end: fields.u64(),
@@ -232,11 +300,16 @@ impl Header {
         })
     }
 
+    /// What this build lacks to read the records; `None` when it can.
+    pub(crate) fn needs(&self) -> Option<&'static str> {
+        needs(self.flags)
+    }
+
     fn write(&self, bytes: &mut [u8; HEADER_LEN]) {
         let mut out = Vec::with_capacity(HEADER_LEN);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&0u16.to_le_bytes());
+        out.extend_from_slice(&self.flags.to_le_bytes());
         out.extend_from_slice(&self.count.to_le_bytes());
         for field in [
             self.first,
@@ -299,6 +372,7 @@ pub(crate) struct Seal {
     pub(crate) latest_ms: u64,
     pub(crate) cursor: Seq,
     pub(crate) counters: Counters,
+    pub(crate) compression: Compression,
 }
 
 /// A block in the making.
@@ -364,93 +438,28 @@ impl BlockBuilder {
 
     /// Seals a copy: the builder is shared with whoever reads it meanwhile.
     pub(crate) fn seal_copy(&self, seal: &Seal) -> Block {
-        self.clone().seal(seal)
-    }
-
-    pub(crate) fn seal(mut self, seal: &Seal) -> Block {
-        let payload = self.bytes.get(HEADER_LEN..).unwrap_or_default();
         let header = Header {
+            flags: 0,
             first: self.first,
             count: self.count,
             prev_end: seal.prev_end,
             incarnation: seal.incarnation,
             earliest_ms: self.earliest_ms,
             latest_ms: seal.latest_ms.max(self.earliest_ms),
-            payload_len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
-            payload_crc: crc32c::crc32c(payload),
+            payload_len: 0,
+            payload_crc: 0,
             cursor: seal.cursor,
             counters: seal.counters,
             place: 0,
         };
-        if let Some(room) = self.bytes.first_chunk_mut() {
-            header.write(room);
-        }
-        Block {
-            header,
-            bytes: self.bytes,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn sample(records: &[&[u8]]) -> Block {
-        let mut builder = BlockBuilder::new(41, 7, 64);
-        for record in records {
-            builder.push(record);
-        }
-        let counters = Counters {
-            acknowledged: 40,
-            lost: 1,
-            ..Counters::default()
-        };
-        builder.seal(&Seal {
-            prev_end: 40,
-            incarnation: 3,
-            latest_ms: 9,
-            cursor: 41,
-            counters,
-        })
-    }
-
-    #[test]
-    fn a_block_reads_back_as_it_was_written() {
-        let block = sample(&[b"first", b"", b"third"]);
-        let again = Block::parse(block.as_bytes().to_vec()).unwrap();
-        assert_eq!(again, block);
-        assert_eq!((again.first(), again.end()), (41, 44));
-        assert_eq!(again.header().counters.acknowledged, 40);
-        assert_eq!(
-            {
-                let (_, second) = again.record_at(0).unwrap();
-                let (_, third) = again.record_at(second).unwrap();
-                again.record_at(third).unwrap().0
-            },
-            b"third"
-        );
-    }
-
-    #[test]
-    fn every_flipped_bit_and_every_truncation_is_noticed() {
-        let block = sample(&[b"one record", b"and another"]);
-        let bytes = block.as_bytes();
-        for at in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut damaged = bytes.to_vec();
-                damaged[at] ^= 1 << bit;
-                assert!(Block::parse(damaged).is_err(), "bit {bit} of byte {at}");
-            }
-            assert!(Block::parse(bytes[..at].to_vec()).is_err(), "cut at {at}");
+        match seal.compression.pack(records_of(&self.bytes)) {
+            Some(packed) => Block::sealed(header, LZ4, packed),
+            None => Block::sealed(header, 0, self.bytes.clone()),
         }
     }
 
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Block::parse(bytes);
-        }
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn seal(self, seal: &Seal) -> Block {
+        self.seal_copy(seal)
     }
 }

@@ -1,5 +1,6 @@
 //! The settings of a channel and their builder.
 
+use crate::block::Compression;
 use crate::codec::{Bincode, Codec};
 use crate::disk::DiskRef;
 use crate::error::{ConfigError, OpenError, SendError};
@@ -91,6 +92,7 @@ pub(crate) struct Settings {
     pub(crate) when_full: WhenFull,
     pub(crate) durability: Durability,
     pub(crate) storage: Storage,
+    pub(crate) compression: Compression,
     pub(crate) schema: Option<String>,
     pub(crate) listener: Listener,
     /// Where the directory is.
@@ -118,6 +120,7 @@ impl Settings {
             when_full: WhenFull::default(),
             durability: Durability::default(),
             storage: Storage::default(),
+            compression: Compression::default(),
             schema: None,
             listener: Listener::default(),
             disk: crate::disk::real(),
@@ -182,6 +185,12 @@ impl Settings {
                 setting: "item_bytes_max",
                 found: self.item_bytes_max as u64,
                 most: ITEM_BYTES_LIMIT,
+            });
+        }
+        if self.compression == Compression::Lz4 && cfg!(not(feature = "lz4")) {
+            return Err(ConfigError::CompressionUnavailable {
+                compression: "lz4",
+                feature: "lz4",
             });
         }
         match (self.storage, &self.durability) {
@@ -320,6 +329,13 @@ impl<T, C> Builder<T, C> {
     #[must_use]
     pub fn storage(mut self, storage: Storage) -> Self {
         self.settings.storage = storage;
+        self
+    }
+
+    /// How blocks are written from now on. Default: [`Compression::None`]. A directory may change, and hold both.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.settings.compression = compression;
         self
     }
 

@@ -45,6 +45,16 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A block is whole, and this build can't read what is in it. It stays where it is.
+    #[error("the block at number {seq} under {} can be read with {needs}", path.display())]
+    Unsupported {
+        /// The channel's directory.
+        path: PathBuf,
+        /// The sequence number of its first item.
+        seq: u64,
+        /// What it takes to read it.
+        needs: &'static str,
+    },
     /// The quota, the free-space limit or the file system has no room.
     #[error("no room under {}: {needed} bytes needed, {available} available", path.display())]
     Full {
@@ -92,6 +102,7 @@ impl StoreError {
             | Self::Poisoned { path, .. }
             | Self::Hung { path, .. }
             | Self::Damaged { path, .. }
+            | Self::Unsupported { path, .. }
             | Self::Full { path, .. } => path,
         }
     }
@@ -103,6 +114,7 @@ impl StoreError {
             Self::Full { .. } => io::ErrorKind::StorageFull,
             Self::Hung { .. } => io::ErrorKind::TimedOut,
             Self::Damaged { .. } => io::ErrorKind::InvalidData,
+            Self::Unsupported { .. } => io::ErrorKind::Unsupported,
             Self::Poisoned { .. } => io::ErrorKind::Other,
         }
     }
@@ -152,6 +164,14 @@ pub enum ConfigError {
     DurabilityUnsupported {
         /// The level that was asked for.
         durability: &'static str,
+    },
+    /// The crate was built without this compression.
+    #[error("{compression} compression is not compiled in: enable the cargo feature `{feature}`")]
+    CompressionUnavailable {
+        /// The compression that was asked for.
+        compression: &'static str,
+        /// The cargo feature that brings it.
+        feature: &'static str,
     },
     /// The crate was built without this store.
     #[error("the {storage} store is not compiled in: enable the cargo feature `{feature}`")]
@@ -428,7 +448,8 @@ pub enum RecvError {
         /// What the codec said.
         message: String,
     },
-    /// The store failed for good; what it holds can't be read in this process.
+    /// The store failed for good, or holds what this build can't read
+    /// ([`StoreError::Unsupported`]): nothing more comes in this process, and the data stays.
     #[error("the backlog cannot be read: {0}")]
     Store(StoreError),
 }

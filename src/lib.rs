@@ -121,6 +121,7 @@ mod test_util;
 mod wait;
 mod worker;
 
+pub use block::Compression;
 pub use channel::{Control, DiskBufferedChannel};
 #[cfg(feature = "json")]
 pub use codec::Json;

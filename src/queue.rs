@@ -135,8 +135,14 @@ impl Queue {
             unknown_files,
             ..OpenReport::default()
         };
-        let recovered = queue.recover(was, report)?;
-        Ok((queue, recovered))
+        match queue.recover(was, report) {
+            Ok(recovered) => Ok((queue, recovered)),
+            Err(error) => {
+                // The next one to open it shall find it closed.
+                let _ = queue.abandon();
+                Err(error)
+            }
+        }
     }
 
     /// No slot is readable: the newest block says how far things had come when it was sealed.
@@ -166,7 +172,13 @@ impl Queue {
     fn recover(&mut self, was: Checkpoint, mut report: OpenReport) -> Result<Recovered, OpenError> {
         let mut ledger = was.ledger.clone();
         let named_end = self.stored_end;
-        if !self.ends_in_a_block() {
+        let last = self.look_at_last();
+        if let Ok(Some(last)) = &last
+            && !ledger.covers(&(last.first()..last.end()))
+        {
+            self.check_readable(last)?;
+        }
+        if matches!(last, Ok(None)) {
             // A process died between making a unit and writing to it: the name that it left is a number to go on
             // from, and says nothing about the numbers below, which may never have left memory.
             self.stored_end = 0;
@@ -191,7 +203,11 @@ impl Queue {
         let first = ledger.next_unfinished(ledger.cursor());
         if !report.clean_shutdown && first < next_seq {
             // What was in front when the process died left a gap here, and the report should not call it pending.
-            if let Ok(read) = self.read(first, next_seq) {
+            let read = self.read(first, next_seq);
+            if let Err(unsupported @ StoreError::Unsupported { .. }) = read {
+                return Err(unsupported.into());
+            }
+            if let Ok(read) = read {
                 for (range, outcome) in read.missing {
                     if ledger.finish(range.clone(), outcome) > 0 && outcome == Outcome::Lost {
                         report.lost.push(range.start..=range.end - 1);
@@ -210,11 +226,6 @@ impl Queue {
             next_seq,
             report,
         })
-    }
-
-    /// Whether the highest stored number belongs to a block, as far as can be told.
-    fn ends_in_a_block(&mut self) -> bool {
-        !matches!(self.look_at_last(), Ok(None))
     }
 
     /// The block that holds the highest stored number. Damage may be told only once, so it is noted here, too.
@@ -315,11 +326,11 @@ impl Queue {
     pub(crate) fn append_beyond_limits(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
         self.check_lock()?;
         self.store.append(blocks)?;
-        self.figures.blocks_written += blocks.len() as u64;
-        self.figures.bytes_written += blocks
-            .iter()
-            .map(|block| block.as_bytes().len() as u64)
-            .sum::<u64>();
+        for block in blocks {
+            self.figures.blocks_written += 1;
+            self.figures.bytes_written += block.as_bytes().len() as u64;
+            self.figures.plain_bytes_written += block.plain_len() as u64;
+        }
         self.stored_end = blocks
             .iter()
             .map(|block| block.end())
@@ -335,7 +346,10 @@ impl Queue {
         let mut last = None;
         while at < end && read.block.is_none() {
             match self.store.read(at) {
-                Ok(Some(block)) if block.first() < end => read.block = Some(block),
+                Ok(Some(block)) if block.first() < end => {
+                    self.check_readable(&block)?;
+                    read.block = Some(block);
+                }
                 Ok(_) => break,
                 Err(ReadError::Store(error)) => return Err(error),
                 Err(ReadError::Damaged {
@@ -359,9 +373,10 @@ impl Queue {
                 }
             }
         }
-        if let Some(block) = &read.block {
+        if let Some(block) = read.block.take() {
             self.figures.blocks_read += 1;
             self.figures.bytes_read += block.as_bytes().len() as u64;
+            read.block = Some(block.into_plain());
         }
         let stop = read
             .block
@@ -388,6 +403,18 @@ impl Queue {
             }
         }
         Ok(read)
+    }
+
+    /// What this build can't read is no damage: it waits for one that can.
+    fn check_readable(&self, block: &Block) -> Result<(), StoreError> {
+        match block.header().needs() {
+            None => Ok(()),
+            Some(needs) => Err(StoreError::Unsupported {
+                path: self.directory.path().to_owned(),
+                seq: block.first(),
+                needs,
+            }),
+        }
     }
 
     /// Damage that was told before anybody asked for these numbers, and what it cost is found only now.

@@ -73,6 +73,7 @@ impl<T> State<T> {
             blocks_written: figures.blocks_written,
             blocks_read: figures.blocks_read,
             bytes_written: figures.bytes_written,
+            uncompressed_bytes_written: figures.plain_bytes_written,
             bytes_read: figures.bytes_read,
             syncs: figures.syncs,
             at_risk_items: self.at_risk(),

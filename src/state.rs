@@ -87,6 +87,8 @@ pub(crate) struct Figures {
     pub(crate) blocks_written: u64,
     pub(crate) blocks_read: u64,
     pub(crate) bytes_written: u64,
+    /// What `bytes_written` would be without compression.
+    pub(crate) plain_bytes_written: u64,
     pub(crate) bytes_read: u64,
     pub(crate) syncs: u64,
     pub(crate) spilled: u64,
@@ -186,6 +188,8 @@ pub(crate) struct State<T> {
     pub(crate) last_error: Option<ErrorReport>,
     /// The store is lost to this process.
     pub(crate) fault: Option<StoreError>,
+    /// The oldest block on disk is one that this build can't read.
+    pub(crate) unreadable: Option<StoreError>,
     /// A record at the head that can't be decoded.
     pub(crate) undecodable: Option<(Seq, String)>,
     /// Encoded bytes acknowledged since the cursor was last persisted.
@@ -271,6 +275,7 @@ impl<T> State<T> {
             stalled_since: None,
             last_error: None,
             fault: None,
+            unreadable: None,
             undecodable: None,
             acked_bytes: 0,
             tidied_at: None,
@@ -477,7 +482,7 @@ impl<T> State<T> {
             return Take::Ended(RecvError::Closed);
         }
         if self.has_backlog() {
-            if let Some(fault) = &self.fault {
+            if let Some(fault) = self.fault.as_ref().or(self.unreadable.as_ref()) {
                 return Take::Ended(RecvError::Store(fault.clone()));
             }
             self.kick(wakes);
@@ -664,6 +669,7 @@ impl<T> State<T> {
     /// Read-ahead has room and there is something to read.
     pub(crate) fn wants_read(&self) -> bool {
         self.has_backlog()
+            && self.unreadable.is_none()
             && (self.refill.is_empty() || self.refill_bytes * 2 < self.limits.refill_max)
     }
 

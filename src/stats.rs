@@ -58,9 +58,11 @@ pub struct Stats {
     pub blocks_written: u64,
     /// Blocks read back.
     pub blocks_read: u64,
-    /// Bytes of the blocks put to disk.
+    /// Bytes of the blocks put to disk, as they stand there.
     pub bytes_written: u64,
-    /// Bytes of the blocks read back.
+    /// Bytes that the blocks put to disk would have without compression.
+    pub uncompressed_bytes_written: u64,
+    /// Bytes of the blocks read back, as they stand on disk.
     pub bytes_read: u64,
     /// Times that data was synced to the device.
     pub syncs: u64,
@@ -76,6 +78,16 @@ pub struct Stats {
     pub stalled: Option<Duration>,
     /// The last failure of the disk or the store, until it works again.
     pub last_error: Option<ErrorReport>,
+}
+
+impl Stats {
+    /// How many bytes one byte on disk stands for: `uncompressed_bytes_written / bytes_written`, 1 without
+    /// compression. `None` while nothing was written.
+    #[allow(clippy::cast_precision_loss, reason = "a ratio for humans")]
+    pub fn compression_ratio(&self) -> Option<f64> {
+        let written = Some(self.bytes_written).filter(|bytes| *bytes > 0)?;
+        Some(self.uncompressed_bytes_written as f64 / written as f64)
+    }
 }
 
 /// Items that were accepted and then dropped, by reason.

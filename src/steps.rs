@@ -121,7 +121,7 @@ impl<T> State<T> {
     }
 
     pub(crate) fn note_success(&mut self) {
-        if self.last_error.take().is_some() {
+        if self.unreadable.is_none() && self.last_error.take().is_some() {
             self.events.push(Event::Recovered);
             if self.full_until.is_none() {
                 self.stalled_since = None;

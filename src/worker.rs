@@ -382,6 +382,7 @@ impl<T> Work<'_, T> {
             latest_ms: now_ms(),
             cursor: ledger.cursor(),
             counters: *ledger.counters(),
+            compression: self.shared.settings.compression,
         }
     }
 
@@ -392,10 +393,7 @@ impl<T> Work<'_, T> {
         while from < end && bytes < budget {
             let read = match self.desk.queue.read(from, end) {
                 Ok(read) => read,
-                Err(error) => {
-                    self.desk.reading.later();
-                    return self.note_trouble(&error);
-                }
+                Err(error) => return self.note_unread(&error),
             };
             self.desk.reading.reset();
             bytes += read
@@ -406,6 +404,20 @@ impl<T> Work<'_, T> {
                 Some(next) => from = next,
                 None => return,
             }
+        }
+    }
+
+    /// Reading is tried again later, unless this build can't read what is there: then receivers are told, and everything
+    /// else goes on.
+    fn note_unread(&mut self, error: &StoreError) {
+        self.note_trouble(error);
+        if matches!(error, StoreError::Unsupported { .. }) {
+            self.shared.enter(|state, wakes| {
+                state.unreadable = Some(error.clone());
+                state.recv_waiters.wake_all(wakes);
+            });
+        } else {
+            self.desk.reading.later();
         }
     }
 
@@ -464,6 +476,8 @@ impl<T> Work<'_, T> {
                 state.finish(range.start..end, Outcome::DroppedFull, wakes)
             });
             if items > 0 {
+                // It may have been in there; a read will say.
+                state.unreadable = None;
                 state.events.push(Event::DroppedOldest { items });
             }
             (state.ledger.clone(), items)

@@ -123,7 +123,15 @@ impl Store for SimStore {
                 .skip_while(|(_, slot)| slot.block().end() <= at);
             match ahead.next() {
                 None => Ok(None),
-                Some((_, Slot::Sound(block))) => Ok(Some(Block::clone(&block))),
+                Some((unit, Slot::Sound(block))) => {
+                    let read = Block::parse(block.as_bytes().to_vec());
+                    read.map(Some).map_err(|error| ReadError::Damaged {
+                        unit,
+                        path: Self::path(unit),
+                        reason: error.to_string(),
+                        resume: Some(block.end()),
+                    })
+                }
                 Some((unit, Slot::Damaged(_))) => {
                     let resume = ahead.next().filter(|(name, _)| *name == unit);
                     Err(ReadError::Damaged {

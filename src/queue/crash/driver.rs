@@ -2,7 +2,7 @@
 
 use super::check::{Leg, Setup, items};
 use super::model::{Epoch, Promise, record};
-use crate::block::{Block, BlockBuilder, Seal};
+use crate::block::{Block, BlockBuilder, Compression, Seal};
 use crate::disk::sim::{Random, SimDisk};
 use crate::error::StoreError;
 use crate::ledger::{Ledger, Outcome as Finish};
@@ -50,6 +50,7 @@ pub(super) struct Driver {
     disk: SimDisk,
     queue: Queue,
     tries: usize,
+    compression: Compression,
     random: Random,
     epoch: Epoch,
     next_seq: Seq,
@@ -96,6 +97,7 @@ impl Driver {
             disk: disk.clone(),
             queue,
             tries: setup.tries,
+            compression: setup.settings.compression,
             random,
             epoch,
             next_seq: recovered.next_seq,
@@ -211,6 +213,7 @@ impl Driver {
             latest_ms: 0,
             cursor: self.now.finished.cursor(),
             counters: *self.now.finished.counters(),
+            compression: self.compression,
         }))
     }
 
