@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 /// An opening of the directory in a history; a number may be given out again in a later one.
 pub(super) type Epoch = u64;
 
-/// The bytes of a number's item: different in every epoch, and long enough to cross sectors.
+/// The bytes of a number's item: different in every epoch, long enough to cross sectors, and every other one worth
+/// compressing.
 pub(super) fn record(seq: Seq, epoch: Epoch) -> Vec<u8> {
     let mut random = Random(seq << 32 | epoch);
     let len = [0, 5, 60, 250, 500][random.below(5)] + random.below(12);
     let mut record = [seq, epoch].map(u64::to_le_bytes).concat();
-    let bytes = std::iter::repeat_with(|| random.next().to_le_bytes());
-    record.extend(bytes.flatten().take(len));
+    let word = random.next();
+    let repeats = word.is_multiple_of(2);
+    let words = std::iter::repeat_with(|| if repeats { word } else { random.next() });
+    record.extend(words.flat_map(u64::to_le_bytes).take(len));
     record
 }
 
