@@ -65,6 +65,9 @@ pub(crate) struct Ship {
     /// `--store log` `interval=500ms` (also a power cut, up to so much) or `sync` (also a power cut).
     #[arg(long, default_value = "process", value_parser = parse_durability)]
     pub(crate) durability: Durability,
+    /// How lines are written to disk: `none`, or `lz4`, which takes less of it. A directory may change.
+    #[arg(long, value_enum, default_value_t = Compression::None)]
+    pub(crate) compression: Compression,
     /// Lines that wait in memory.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) memory_items: usize,
@@ -147,6 +150,12 @@ impl fmt::Display for Endpoint {
 pub(crate) enum Store {
     Sled,
     Log,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    None,
+    Lz4,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

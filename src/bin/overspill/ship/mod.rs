@@ -21,7 +21,7 @@ mod slots;
 mod source;
 mod tcp;
 
-use crate::args::{Durability, Endpoint, Ship, Store, WhenFull};
+use crate::args::{Compression, Durability, Endpoint, Ship, Store, WhenFull};
 use crate::failure::Failure;
 use crate::stop::{Flag, on_signal};
 use consumer::Consumer;
@@ -103,6 +103,10 @@ fn open_channel(args: &Ship) -> Result<DiskBufferedChannel<LogRecord>, Failure> 
         .storage(match args.store {
             Store::Sled => Storage::Sled,
             Store::Log => Storage::Log,
+        })
+        .compression(match args.compression {
+            Compression::None => overspill::Compression::None,
+            Compression::Lz4 => overspill::Compression::Lz4,
         })
         .durability(match args.durability {
             Durability::Spill => overspill::Durability::Spill,
