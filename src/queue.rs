@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod crash;
 mod stores;
+#[cfg(test)]
+mod tests;
 
 use crate::block::Block;
 use crate::config::Settings;
@@ -609,40 +611,4 @@ impl Queue {
 fn free_min(directory: &Directory) -> u64 {
     let space = directory.disk().space(directory.path());
     space.map_or(0, |space| FREE_BYTES.min(space.total / 20))
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::store::sim::SimDisk;
-    use crate::{DiskBufferedChannel, RecvError};
-
-    #[test]
-    fn a_damaged_block_costs_its_own_items_and_no_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = SimDisk::default();
-        let open = || {
-            let builder = DiskBufferedChannel::<u32>::builder(dir.path().join("spool"));
-            builder
-                .memory_items(1)
-                .block_bytes(15)
-                .simulated(disk.clone())
-                .open()
-                .unwrap()
-        };
-        let channel = open();
-        (0..30).for_each(|n| channel.sender().send(n).unwrap());
-        channel.halt().unwrap();
-        // The first item was in front, and three fit into a block.
-        disk.damage(10);
-
-        let channel = open();
-        channel.close();
-        let rx = channel.receiver();
-        let received: Vec<u32> = rx.iter().collect();
-        let expected: Vec<u32> = (0..30).filter(|n| !(10..13).contains(n)).collect();
-        assert_eq!(received, expected);
-        assert_eq!(rx.recv(), Err(RecvError::Closed));
-        let stats = channel.stats();
-        assert_eq!((stats.lost, stats.unaccounted, stats.pending), (3, 0, 0));
-    }
 }
