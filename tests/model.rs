@@ -1,11 +1,11 @@
 //! Random histories on a real channel and on a model of it: order, conservation, bounds and durability after every step.
-#![cfg(feature = "test-util")]
+#![cfg(all(feature = "test-util", feature = "lz4"))]
 
 mod common;
 
 use common::machine::Machine;
 use common::ops::{Disk, End, Op, Setup};
-use overspill::{Durability, FailOn, Storage, WhenFull};
+use overspill::{Compression, Durability, FailOn, Storage, WhenFull};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use std::cell::Cell;
@@ -58,6 +58,7 @@ fn every_history_keeps_order_conservation_bounds_and_durability() {
 fn the_policy_drops_what_a_faulty_halt_had_saved() {
     let setup = Setup {
         storage: Storage::Log,
+        compression: Compression::None,
         durability: Durability::Process,
         memory_items: 1,
         memory_bytes_max: 256,

@@ -200,6 +200,7 @@ impl Machine {
             .block_bytes(64)
             .segment_bytes(300)
             .storage(self.setup.storage)
+            .compression(self.setup.compression)
             .durability(self.setup.durability.clone())
             .when_full(self.setup.disk.policy())
             .disk_free_min(0);

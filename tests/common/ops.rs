@@ -1,6 +1,6 @@
 //! One step of a history, decoded from two bytes: the same decoder serves proptest and the fuzzer.
 
-use overspill::{Durability, FailOn, Storage, WhenFull};
+use overspill::{Compression, Durability, FailOn, Storage, WhenFull};
 use std::io;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ impl Disk {
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) storage: Storage,
+    pub(crate) compression: Compression,
     pub(crate) durability: Durability,
     pub(crate) memory_items: usize,
     pub(crate) memory_bytes_max: usize,
@@ -53,6 +54,11 @@ impl Setup {
             Storage::Log
         };
         Self {
+            compression: if code & 0x60 == 0x60 {
+                Compression::Lz4
+            } else {
+                Compression::None
+            },
             durability: match (code & 1, storage, arg >> 5) {
                 (0, ..) => Durability::Spill,
                 (_, Storage::Log, 0 | 1) => Durability::Sync,
@@ -63,7 +69,8 @@ impl Setup {
             memory_items: 1 + usize::from(code >> 1 & 3),
             memory_bytes_max: if code & 8 == 0 { 64 << 20 } else { 256 },
             disk: match arg >> 2 & 7 {
-                0 | 1 => Disk::Quota(policy),
+                // Items that are compressed never fill it.
+                0 | 1 if code & 0x60 != 0x60 => Disk::Quota(policy),
                 2 => Disk::NoRoom(policy),
                 _ => Disk::Roomy,
             },
@@ -86,10 +93,12 @@ impl Setup {
         self.disk == Disk::Roomy || self.disk.policy() != WhenFull::DropNewest
     }
 
-    /// Bytes that an item carries: mostly several items to a block, now and then one that fills blocks.
+    /// Bytes that an item carries: mostly several items to a block, now and then one that fills blocks. Small blocks are
+    /// not compressed, the others are.
     pub(crate) fn pad(&self, id: u64) -> usize {
         match (self.disk, id % 8) {
             (Disk::Quota(_), _) => 8 << 10,
+            (_, 7) if self.compression == Compression::Lz4 => 400,
             (_, 7) => 100,
             (_, pad) => usize::try_from(pad).unwrap_or(0),
         }
