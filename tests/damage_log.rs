@@ -1,6 +1,6 @@
 //! Damage at every byte of a log: each file is flipped at each byte, cut at each length and removed, and what is
 //! undamaged still comes out, in order, each item once, with every missing one named exactly.
-#![cfg(feature = "test-util")]
+#![cfg(all(feature = "test-util", feature = "lz4"))]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -13,7 +13,9 @@ mod hostile;
 use common::{FOR_EVER, Item, assert_conserved};
 use hostile::bytes::{Damage, damage};
 use hostile::{Watchdog, copy_tree, fast_dir, files, note, setting};
-use overspill::{Builder, DiskBufferedChannel, Durability, Event, Quarantined, Storage};
+use overspill::{
+    Builder, Compression, DiskBufferedChannel, Durability, Event, Quarantined, Storage,
+};
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
@@ -46,6 +48,8 @@ fn builder(dir: &Path, durability: Durability) -> Builder<Item> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Halted,
+    /// With compressed blocks.
+    Packed,
     Crashed,
 }
 
@@ -53,9 +57,26 @@ impl End {
     /// A crash costs items in `Spill`, and then nobody could say what the damage did.
     fn durability(self) -> Durability {
         match self {
-            Self::Halted => Durability::Spill,
+            Self::Halted | Self::Packed => Durability::Spill,
             Self::Crashed => Durability::Process,
         }
+    }
+
+    fn builder(self, dir: &Path) -> Builder<Item> {
+        let builder = builder(dir, self.durability());
+        match self {
+            Self::Packed => builder
+                .block_bytes(400)
+                .segment_bytes(1100)
+                .compression(Compression::Lz4),
+            Self::Halted | Self::Crashed => builder,
+        }
+    }
+
+    /// What an item carries beside its number: enough for a block that is worth compressing.
+    fn pad(self, id: u64) -> usize {
+        let least = if self == Self::Packed { 120 } else { 0 };
+        least + usize::try_from(id % 5 * 3).unwrap()
     }
 }
 
@@ -70,14 +91,15 @@ struct Log {
 struct Block {
     file: PathBuf,
     bytes: Range<u64>,
+    is_packed: bool,
     seqs: Range<u64>,
 }
 
 impl Log {
     fn written(end: End) -> Self {
         let dir = fast_dir();
-        let channel = builder(dir.path(), end.durability()).open().unwrap();
-        let mut items = (0..ITEMS).map(|id| Item::new(id, usize::try_from(id % 5 * 3).unwrap()));
+        let channel = end.builder(dir.path()).open().unwrap();
+        let mut items = (0..ITEMS).map(|id| Item::new(id, end.pad(id)));
         for _ in 0..ITEMS / 4 {
             let sent = channel
                 .sender()
@@ -90,7 +112,7 @@ impl Log {
             assert_eq!(rx.recv_timeout(FOR_EVER).unwrap().intact(), id);
         }
         match end {
-            End::Halted => {
+            End::Halted | End::Packed => {
                 channel.halt().unwrap();
             }
             End::Crashed => channel.crash(),
@@ -100,7 +122,9 @@ impl Log {
             .flat_map(|file| blocks_in(file))
             .collect();
         let log = Self { dir, end, blocks };
-        assert!(log.segments().len() >= 5, "{:?}", log.blocks);
+        assert!(log.segments().len() >= 4, "{:?}", log.blocks);
+        let packed = log.blocks.iter().filter(|block| block.is_packed).count();
+        assert_eq!(packed * 2 > log.blocks.len(), end == End::Packed);
         let all: BTreeSet<u64> = log
             .blocks
             .iter()
@@ -172,6 +196,7 @@ fn blocks_in(file: &Path) -> Vec<Block> {
         Block {
             file: file.to_owned(),
             bytes: at as u64..at as u64 + len,
+            is_packed: number(at + 10, 2) == 1,
             seqs: first..first + number(at + 12, 4),
         }
     });
@@ -253,7 +278,7 @@ impl Outcome {
         assert!(self.left.is_empty(), "{what}: {self:?}");
         let open: BTreeSet<u64> = hit.range(TAKEN..).copied().collect();
         let exact = match log.end {
-            End::Halted => self.lost == open,
+            End::Halted | End::Packed => self.lost == open,
             End::Crashed => self.lost.is_superset(&open) && self.lost.is_subset(hit),
         };
         assert!(exact && self.unaccounted == 0, "{what}: {hit:?} {self:?}");
@@ -301,7 +326,13 @@ fn use_again(dir: &Path, durability: Durability, what: &str) {
 
 #[test]
 fn a_flipped_byte_of_a_segment_costs_the_items_of_its_block() {
-    let log = Log::written(End::Halted);
+    for end in [End::Halted, End::Packed] {
+        flip_every_byte(end);
+    }
+}
+
+fn flip_every_byte(end: End) {
+    let log = Log::written(end);
     let mut watchdog = Watchdog::new();
     let mut set_aside = 0;
     for file in log.segments() {
@@ -317,7 +348,7 @@ fn a_flipped_byte_of_a_segment_costs_the_items_of_its_block() {
         }
     }
     note(&format!(
-        "flipped each byte of a halted log: {} cases, {set_aside} segments set aside",
+        "flipped each byte of a log, {end:?}: {} cases, {set_aside} segments set aside",
         watchdog.cases()
     ));
 }
