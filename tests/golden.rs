@@ -1,6 +1,7 @@
 //! Directories that earlier versions wrote open for ever.
 //!
-//! `tests/golden/` holds one per way to end. They are written by the ignored test `write`, once per format version.
+//! `tests/golden/` holds one per way to end and to write. They are written by the ignored test `writing::write`, each once and for
+//! all.
 #![cfg(feature = "test-util")]
 #![allow(
     clippy::unwrap_used,
@@ -11,10 +12,9 @@
 mod common;
 mod hostile;
 
-use common::{FOR_EVER, Item, assert_conserved};
-use hostile::{copy_tree, files, tree_bytes};
-use overspill::{Builder, DiskBufferedChannel, Durability, Storage};
-use std::fs;
+use common::{Item, assert_conserved};
+use hostile::{copy_tree, files};
+use overspill::{Builder, DiskBufferedChannel, Storage};
 use std::path::{Path, PathBuf};
 
 const ITEMS: u64 = 40;
@@ -26,36 +26,23 @@ fn golden(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn builder(dir: &Path, durability: Durability) -> Builder<Item> {
+fn builder(dir: &Path, storage: Storage) -> Builder<Item> {
     DiskBufferedChannel::builder(dir)
         .memory_items(12)
         .block_bytes(60)
         .segment_bytes(600)
         .disk_free_min(0)
-        .storage(Storage::Log)
+        // The least: sled's files come in pieces that are in proportion.
+        .disk_bytes_max(1 << 20)
+        .storage(storage)
         .schema("golden")
-        .durability(durability)
-}
-
-/// Sends all items, and takes the first few; some of the next are in memory only.
-fn fill(dir: &Path, durability: Durability) -> DiskBufferedChannel<Item> {
-    let channel = builder(dir, durability).open().unwrap();
-    let rx = channel.receiver();
-    for id in 0..ITEMS {
-        let pad = usize::try_from(id % 5 * 7).unwrap();
-        channel.sender().send(Item::new(id, pad)).unwrap();
-    }
-    for id in 0..TAKEN {
-        assert_eq!(rx.recv_timeout(FOR_EVER).unwrap().intact(), id);
-    }
-    channel
 }
 
 /// Opens a copy, takes everything, and the copy is a channel like any other.
-fn drain(name: &str, is_clean: bool, least: u64) {
+fn drain(name: &str, storage: Storage, is_clean: bool, least: u64) {
     let copy = tempfile::tempdir().unwrap();
     copy_tree(&golden(name), copy.path());
-    let channel = builder(copy.path(), Durability::Spill).open().unwrap();
+    let channel = builder(copy.path(), storage).open().unwrap();
     let report = channel.open_report();
     assert_eq!((report.created, report.clean_shutdown), (false, is_clean));
     assert!(
@@ -85,36 +72,114 @@ fn a_halted_log_of_the_first_format_opens() {
             .count()
     };
     assert!(of("segment") >= 3 && of("older") >= 1, "{segments:?}");
-    drain("log-1-halted", true, TAKEN);
+    drain("log-1-halted", Storage::Log, true, TAKEN);
 }
 
 #[test]
 fn a_log_of_the_first_format_that_a_crash_left_opens() {
     assert!(files(&golden("log-1-crashed").join("log")).len() >= 3);
-    drain("log-1-crashed", false, 0);
+    drain("log-1-crashed", Storage::Log, false, 0);
 }
 
+#[cfg(feature = "lz4")]
+fn flags_of_blocks(segment: &[u8]) -> Vec<u8> {
+    let starts = (0..segment.len()).filter(|at| segment[*at..].starts_with(b"OVSPBLOK"));
+    starts.map(|at| segment[at + 10]).collect()
+}
+
+#[cfg(feature = "lz4")]
 #[test]
-#[ignore = "writes tests/golden/ anew; OVERSPILL_GOLDEN=write says that this is meant"]
-fn write() {
-    if std::env::var("OVERSPILL_GOLDEN").as_deref() != Ok("write") {
-        return;
-    }
-    for (name, durability) in [
-        ("log-1-halted", Durability::Spill),
-        ("log-1-crashed", Durability::Process),
-    ] {
-        let dir = golden(name);
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap();
-        let channel = fill(&dir, durability.clone());
-        if durability == Durability::Spill {
-            channel.halt().unwrap();
-        } else {
-            channel.crash();
+fn a_compressed_log_of_the_first_format_opens() {
+    let blocks = files(&golden("log-1-lz4").join("log"))
+        .iter()
+        .flat_map(|file| flags_of_blocks(&std::fs::read(file).unwrap()))
+        .collect::<Vec<_>>();
+    assert!(blocks.contains(&0) && blocks.contains(&1), "{blocks:?}");
+    drain("log-1-lz4", Storage::Log, true, TAKEN);
+}
+
+#[cfg(not(feature = "lz4"))]
+#[test]
+fn a_compressed_log_is_refused_without_the_feature_and_left_as_it_was() {
+    use overspill::{Compression, ConfigError, OpenError, StoreError};
+    let copy = tempfile::tempdir().unwrap();
+    copy_tree(&golden("log-1-lz4"), copy.path());
+    let log = copy.path().join("log");
+    let before = hostile::contents(&log);
+    let error = builder(copy.path(), Storage::Log).open().unwrap_err();
+    let OpenError::Store(StoreError::Unsupported { needs, .. }) = error else {
+        panic!("{error}");
+    };
+    assert!(needs.contains("feature `lz4`"), "{needs}");
+    assert_eq!(hostile::contents(&log), before);
+    let compressed = builder(copy.path(), Storage::Log).compression(Compression::Lz4);
+    assert!(matches!(
+        compressed.open(),
+        Err(OpenError::Config(
+            ConfigError::CompressionUnavailable { .. }
+        ))
+    ));
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn a_halted_sled_of_the_first_format_opens() {
+    drain("sled-1-halted", Storage::Sled, true, TAKEN);
+}
+
+#[cfg(all(feature = "lz4", feature = "sled"))]
+mod writing {
+    use super::*;
+    use common::FOR_EVER;
+    use overspill::{Compression, Durability};
+
+    /// Sends all items, and takes the first few; some of the next are in memory only.
+    fn fill(builder: Builder<Item>, pad: usize) -> DiskBufferedChannel<Item> {
+        let channel = builder.open().unwrap();
+        let rx = channel.receiver();
+        for id in 0..ITEMS {
+            let pad = pad + usize::try_from(id % 5 * 7).unwrap();
+            channel.sender().send(Item::new(id, pad)).unwrap();
         }
-        // Who held it last is nobody's business.
-        fs::write(dir.join("LOCK"), "").unwrap();
+        for id in 0..TAKEN {
+            assert_eq!(rx.recv_timeout(FOR_EVER).unwrap().intact(), id);
+        }
+        channel
     }
-    assert!(tree_bytes(&golden("")) < 128 << 10);
+
+    #[test]
+    #[ignore = "writes what is missing in tests/golden/; OVERSPILL_GOLDEN=write says that this is meant"]
+    fn write() {
+        if std::env::var("OVERSPILL_GOLDEN").as_deref() != Ok("write") {
+            return;
+        }
+        for (name, storage) in [
+            ("log-1-halted", Storage::Log),
+            ("log-1-crashed", Storage::Log),
+            ("log-1-lz4", Storage::Log),
+            ("sled-1-halted", Storage::Sled),
+        ] {
+            if golden(name).exists() {
+                continue;
+            }
+            let builder = builder(&golden(name), storage);
+            let channel = match name {
+                "log-1-crashed" => fill(builder.durability(Durability::Process), 0),
+                "log-1-lz4" => {
+                    let builder = builder.block_bytes(400).segment_bytes(1100);
+                    fill(builder.compression(Compression::Lz4), 120)
+                }
+                _ => fill(builder, 0),
+            };
+            if name == "log-1-crashed" {
+                channel.crash();
+            } else {
+                channel.halt().unwrap();
+            }
+            // Zeros, which a directory is without once a full disk has needed them.
+            let _ = std::fs::remove_file(golden(name).join("sled/reserve"));
+            // Who held it last is nobody's business.
+            std::fs::write(golden(name).join("LOCK"), "").unwrap();
+        }
+    }
 }
