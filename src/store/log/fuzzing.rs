@@ -2,7 +2,7 @@
 
 use super::format::{Home, Lane as Kind, encode_header, file_name};
 use super::{LogOptions, LogStore};
-use crate::block::{Block, BlockBuilder, MAGIC, Seal};
+use crate::block::{Block, BlockBuilder, Compression, MAGIC, Seal};
 use crate::dir::{ChannelId, Identity};
 use crate::disk;
 use crate::seq::Seq;
@@ -68,12 +68,15 @@ fn sealed(channel: ChannelId, identity: &[u8], kind: Kind, name: Seq, program: &
 
 fn put_block(out: &mut Vec<u8>, home: Home, first: Seq, count: u8, before: u8) -> Seq {
     let mut builder = BlockBuilder::new(first, 1, 64);
+    // Some are worth compressing.
+    let len = if count & 0x80 == 0 { 3 } else { 300 };
     for record in 0..=count % 4 {
-        builder.push(&[record; 3]);
+        builder.push(&vec![record; len]);
     }
     let block = builder.seal(&Seal {
         prev_end: first.saturating_sub(before.into()),
         cursor: first / 2,
+        compression: Compression::Lz4,
         ..Seal::default()
     });
     // One whose numbers pass the last one that there is stays as nobody could have written it.
