@@ -1,6 +1,6 @@
 //! The figures of the README in one run, each beside a bare program that does the same I/O:
 //! `cargo bench --bench figures`, with `-- ITEMS PART` for another number than a million and one part alone: `memory`,
-//! `backlog`, `live`, `durable` or `open`. `OVERSPILL_BENCH_DIR` says where, `OVERSPILL_BENCH_GIB` how much `open` has behind.
+//! `backlog`, `lines`, `live`, `durable` or `open`. `OVERSPILL_BENCH_DIR` says where, `OVERSPILL_BENCH_GIB` how much `open` has behind.
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 #![allow(
@@ -10,7 +10,7 @@
     reason = "figures for humans"
 )]
 
-use overspill::{DiskBufferedChannel, Durability, Storage};
+use overspill::{Compression, DiskBufferedChannel, Durability, Storage};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -38,6 +38,9 @@ fn main() {
     }
     if wanted("backlog") {
         backlog(root.path(), items);
+    }
+    if wanted("lines") {
+        lines(root.path(), items);
     }
     if wanted("live") {
         live(root.path(), items);
@@ -139,6 +142,74 @@ fn backlog(root: &Path, items: usize) {
             100.0 * medians[0] / medians[write],
             items as f64 / medians[read] / 1e6,
         );
+    }
+}
+
+/// As many lines of a log as fit in no cache: every field of them moves, as it does in a real one.
+fn some_lines() -> Vec<Vec<u8>> {
+    let mut random = 1_u64;
+    let mut next = || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        random >> 16
+    };
+    let line = |n: u64| {
+        let text = format!(
+            "2026-11-21T{:02}:{:02}:{:02}.{:03}Z INFO web-{:02} http: request={:012x} client=10.{}.{}.{} method=GET \
+             path=/api/v2/orders/{} status={} bytes={} took_ms={} agent=\"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101\" ",
+            n / 3600 % 24,
+            n / 60 % 60,
+            n % 60,
+            next() % 1000,
+            next() % 16,
+            next(),
+            next() % 256,
+            next() % 256,
+            next() % 256,
+            next() % 1_000_000,
+            [200, 200, 200, 304, 404, 500][usize::try_from(next() % 6).unwrap()],
+            next() % 100_000,
+            next() % 2000,
+        );
+        let mut line = text.into_bytes();
+        line.resize(ITEM_BYTES, b'.');
+        line
+    };
+    (0..1 << 15).map(line).collect()
+}
+
+/// Lines of a log, compressed and not.
+fn lines(root: &Path, items: usize) {
+    let some = some_lines();
+    println!("{items} lines of a log, {ITEM_BYTES} bytes each, medians of {ROUNDS} rounds");
+    for storage in [Storage::Log, Storage::Sled] {
+        for compression in [Compression::None, Compression::Lz4] {
+            let (mut writes, mut reads) = (Vec::new(), Vec::new());
+            let (mut bytes, mut ratio) = (0, None);
+            for _ in 0..ROUNDS {
+                let dir = fresh(root);
+                writes.push(seconds(|| {
+                    let builder = Channel::builder(&dir).storage(storage);
+                    let channel = builder.compression(compression).open().unwrap();
+                    let mut items = (0..items).map(|n| some[n % some.len()].clone());
+                    channel.sender().send_all(&mut items).unwrap();
+                    channel.halt().unwrap();
+                    ratio = channel.stats().compression_ratio();
+                }));
+                bytes = bytes_of(&dir);
+                reads.push(seconds(|| read_all(&dir, storage, items)));
+            }
+            println!(
+                "  {:4} {:4} write {:5.2} M/s   read {:5.2} M/s   {:4} MB on disk, ratio {:.2}",
+                format!("{storage:?}"),
+                format!("{compression:?}"),
+                items as f64 / median(writes) / 1e6,
+                items as f64 / median(reads) / 1e6,
+                bytes / 1_000_000,
+                ratio.unwrap(),
+            );
+        }
     }
 }
 
