@@ -381,6 +381,8 @@ pub(crate) struct BlockBuilder {
     first: Seq,
     count: u32,
     earliest_ms: u64,
+    /// 0 where nobody looks at it.
+    latest_ms: u64,
     bytes: Vec<u8>,
 }
 
@@ -392,8 +394,19 @@ impl BlockBuilder {
             first,
             count: 0,
             earliest_ms,
+            latest_ms: 0,
             bytes,
         }
+    }
+
+    /// Notes when its youngest record was admitted.
+    pub(crate) fn note_latest(&mut self, ms: u64) {
+        self.latest_ms = self.latest_ms.max(ms);
+    }
+
+    /// Admission of its youngest record; 0 where it was not noted.
+    pub(crate) fn latest_ms(&self) -> u64 {
+        self.latest_ms
     }
 
     pub(crate) fn push(&mut self, record: &[u8]) {
@@ -445,7 +458,10 @@ impl BlockBuilder {
             prev_end: seal.prev_end,
             incarnation: seal.incarnation,
             earliest_ms: self.earliest_ms,
-            latest_ms: seal.latest_ms.max(self.earliest_ms),
+            latest_ms: match self.latest_ms {
+                0 => seal.latest_ms.max(self.earliest_ms),
+                noted => noted,
+            },
             payload_len: 0,
             payload_crc: 0,
             cursor: seal.cursor,

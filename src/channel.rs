@@ -1,5 +1,6 @@
 //! The channel itself, its handles' common part, and `Control`.
 
+use crate::ack_receiver::AckReceiver;
 use crate::codec::Codec;
 use crate::config::{Builder, Settings};
 use crate::core::Shared;
@@ -146,6 +147,11 @@ impl<T> DiskBufferedChannel<T> {
         Receiver::new(self.handle.share(Role::Receives))
     }
 
+    /// A new receiving handle whose items must be acknowledged: [`Delivery`](crate::Delivery).
+    pub fn acking_receiver(&self) -> AckReceiver<T> {
+        AckReceiver::new(self.handle.share(Role::Receives))
+    }
+
     /// Gives the channel up for a sender, a receiver, and a [`Control`] that counts as neither.
     ///
     /// # Examples
@@ -165,6 +171,16 @@ impl<T> DiskBufferedChannel<T> {
             handle: self.handle.share(Role::Neither),
         };
         (self.sender(), self.receiver(), control)
+    }
+
+    /// Has the worker look at the clock again, if there is one.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn wake_worker(&self) {
+        self.handle.shared.enter(|state, wakes| {
+            if state.release_due(wakes).is_some() {
+                state.kick(wakes);
+            }
+        });
     }
 
     #[cfg(feature = "test-util")]
@@ -434,7 +450,9 @@ pub(crate) fn open<T: Send + 'static>(
         recovered.ledger,
         recovered.next_seq,
         recovered.disk_room,
+        settings.clock.clone(),
     );
+    state.incarnation = recovered.report.incarnation;
     state.figures = queue.figures();
     let quarantined = recovered.report.quarantined.clone();
     let shared = Arc::new(Shared {
@@ -446,6 +464,7 @@ pub(crate) fn open<T: Send + 'static>(
         start_worker: worker::start,
         watch_halt,
         report: recovered.report,
+        channel: recovered.channel,
         quarantined: Mutex::new(quarantined),
     });
     Ok(DiskBufferedChannel {

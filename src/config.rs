@@ -1,6 +1,7 @@
 //! The settings of a channel and their builder.
 
 use crate::block::Compression;
+use crate::clock::Clock;
 use crate::codec::{Bincode, Codec};
 use crate::disk::DiskRef;
 use crate::error::{ConfigError, OpenError, SendError};
@@ -78,6 +79,22 @@ const SYNC_WITHIN: Duration = Duration::from_secs(5);
 /// The largest settable `item_bytes_max`: record lengths are 32 bits wide on disk.
 const ITEM_BYTES_LIMIT: u64 = 1 << 30;
 
+/// How long an item waits after a delivery that failed: each time twice as long, up to a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backoff {
+    first: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    /// The wait after so many failures.
+    pub(crate) fn after(self, failures: u32) -> Duration {
+        let factor = 1_u32.checked_shl(failures.saturating_sub(1));
+        let delay = factor.and_then(|factor| self.first.checked_mul(factor));
+        delay.unwrap_or(self.most).min(self.most)
+    }
+}
+
 /// Settings without types.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -94,6 +111,12 @@ pub(crate) struct Settings {
     pub(crate) storage: Storage,
     pub(crate) compression: Compression,
     pub(crate) schema: Option<String>,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) backoff: Backoff,
+    pub(crate) in_flight_max: usize,
+    pub(crate) dead_letter_bytes_max: u64,
+    pub(crate) clock: Clock,
     pub(crate) listener: Listener,
     /// Where the directory is.
     pub(crate) disk: DiskRef,
@@ -122,6 +145,12 @@ impl Settings {
             storage: Storage::default(),
             compression: Compression::default(),
             schema: None,
+            max_age: None,
+            max_attempts: None,
+            backoff: Backoff::default(),
+            in_flight_max: 65_536,
+            dead_letter_bytes_max: 64 << 20,
+            clock: Clock::default(),
             listener: Listener::default(),
             disk: crate::disk::real(),
             always_encode: false,
@@ -176,6 +205,9 @@ impl Settings {
             ("block_bytes", self.block_bytes == Some(0)),
             ("segment_bytes", self.segment_bytes == Some(0)),
             ("disk_bytes_max", self.disk_bytes_max == Some(0)),
+            ("max_age", self.max_age.is_some_and(|age| age.is_zero())),
+            ("max_attempts", self.max_attempts == Some(0)),
+            ("in_flight_max", self.in_flight_max == 0),
         ];
         if let Some((setting, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Zero { setting });
@@ -356,6 +388,49 @@ impl<T, C> Builder<T, C> {
         self
     }
 
+    /// Older items are dropped and counted in [`Dropped::expired`](crate::Dropped::expired): as they would be delivered, and on disk
+    /// as they would be read. An item may get a sixteenth older. Default: none.
+    ///
+    /// Only this uses the wall clock. One that jumps back makes nothing expire early.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.settings.max_age = Some(age);
+        self
+    }
+
+    /// Failed deliveries of one item that make it a dead letter. Default: no limit.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.settings.max_attempts = Some(attempts);
+        self
+    }
+
+    /// How long an item waits after a [`nack`](crate::Delivery::nack): `first` after the first, twice as long after each
+    /// further one, `most` at most. Default: not at all.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
+        self.settings.backoff = Backoff { first, most };
+        self
+    }
+
+    /// Deliveries that may be out at once, those that came back and wait included. Default 65,536.
+    ///
+    /// Acking receivers wait beyond it. Memory holds as many items beside [`memory_items`](Self::memory_items), and in
+    /// `Durability::Spill` the encodings of those that no disk has.
+    #[must_use]
+    pub fn in_flight_max(mut self, deliveries: usize) -> Self {
+        self.settings.in_flight_max = deliveries;
+        self
+    }
+
+    /// Bytes that dead letters may occupy. Default 64 MiB. Delivery pauses when they are used up, and goes on when
+    /// letters are requeued or purged.
+    #[must_use]
+    pub fn dead_letter_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.dead_letter_bytes_max = bytes;
+        self
+    }
+
     /// Is told what happens, on the worker thread, outside the lock. Its panics are caught.
     #[must_use]
     pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
@@ -387,6 +462,15 @@ impl<T, C> Builder<T, C> {
     #[must_use]
     pub fn always_encode(mut self) -> Self {
         self.settings.always_encode = true;
+        self
+    }
+
+    /// Ages and delays go by a clock that stands until
+    /// [`advance_clock`](DiskBufferedChannel::advance_clock) moves it.
+    #[cfg(any(test, feature = "test-util"))]
+    #[must_use]
+    pub fn manual_clock(mut self) -> Self {
+        self.settings.clock = Clock::manual();
         self
     }
 

@@ -5,14 +5,15 @@
 
 use crate::codec::Codec;
 use crate::config::{Settings, WhenFull};
-use crate::dir::Quarantined;
+use crate::dir::{ChannelId, Quarantined};
 use crate::error::{CodecError, RecvError, SendError, StoreError, SyncError};
 use crate::refill::{decode_record, encode_item};
 use crate::route::Route;
 use crate::seq::Seq;
-use crate::state::{Halted, Intake, Phase, RefillJob, State, Take, Worker, Writer};
+use crate::state::{Halted, Intake, Phase, State, Worker, Writer};
 use crate::stats::OpenReport;
 use crate::sync::{JoinHandle, Mutex};
+use crate::take::{Places, RefillJob, Take};
 use crate::wait::{Ticket, Wakes};
 use crate::worker::Desk;
 use std::cell::Cell;
@@ -38,6 +39,7 @@ pub(crate) struct Shared<T> {
     /// Waits for the end of a halt on a thread of its own.
     pub(crate) watch_halt: fn(&Arc<Self>),
     pub(crate) report: OpenReport,
+    pub(crate) channel: ChannelId,
     pub(crate) quarantined: Mutex<Vec<Quarantined>>,
 }
 
@@ -101,19 +103,21 @@ impl<T> Shared<T> {
         look: impl FnOnce(&mut State<T>, &mut Wakes) -> R,
     ) -> R {
         let mut wakes = Wakes::default();
-        let (result, start) = {
+        let (result, start, discarded) = {
             let mut state = self.state.lock();
             let result = look(&mut state, &mut wakes);
             let start = matches!(state.worker, Worker::Wanted);
             if start {
                 state.worker = Worker::Running;
             }
-            (result, start)
+            (result, start, std::mem::take(&mut state.discarded))
         };
         if start {
             (self.start_worker)(self);
         }
         drop(wakes);
+        // Dropping an item is foreign code.
+        drop(discarded);
         result
     }
 
@@ -264,8 +268,7 @@ impl<T> Shared<T> {
 
     /// Encodes an item into a buffer that [`keep_buffer`] takes back.
     pub(crate) fn encode_item(&self, item: T) -> Result<(T, Vec<u8>), SendError<T>> {
-        let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
-        buffer.clear();
+        let mut buffer = take_buffer();
         if let Err(source) = encode_item(&item, self.codec.as_ref(), &mut buffer) {
             return Err(SendError::Encode { item, source });
         }
@@ -327,10 +330,10 @@ impl<T> Shared<T> {
     /// The next item. Without a waker it doesn't wait for one.
     pub(crate) fn poll_recv(
         self: &Arc<Self>,
-        ticket: &mut Ticket,
+        places: &mut Places,
         waker: Option<&Waker>,
     ) -> Poll<Result<T, RecvError>> {
-        self.poll_take(ticket, waker, State::take)
+        self.poll_take(places, waker, State::take)
     }
 
     /// At least one and at most `max` items, appended to `into`.
@@ -338,11 +341,11 @@ impl<T> Shared<T> {
         self: &Arc<Self>,
         into: &mut Vec<T>,
         max: usize,
-        ticket: &mut Ticket,
+        places: &mut Places,
         waker: Option<&Waker>,
     ) -> Poll<Result<usize, RecvError>> {
         let before = into.len();
-        let taken = self.poll_take(ticket, waker, |state, wakes| {
+        let taken = self.poll_take(places, waker, |state, wakes| {
             state.take_many(into, max, wakes)
         });
         taken.map_ok(|()| into.len() - before)
@@ -350,7 +353,7 @@ impl<T> Shared<T> {
 
     pub(crate) fn poll_take<R>(
         self: &Arc<Self>,
-        ticket: &mut Ticket,
+        places: &mut Places,
         waker: Option<&Waker>,
         mut take: impl FnMut(&mut State<T>, &mut Wakes) -> Take<R>,
     ) -> Poll<Result<R, RecvError>> {
@@ -358,10 +361,9 @@ impl<T> Shared<T> {
             let taken = self.enter(|state, wakes| {
                 let taken = take(state, wakes);
                 match (&taken, waker) {
-                    (Take::Wait, Some(waker)) => state.wait_for_items(ticket, waker, wakes),
-                    (Take::Item(_) | Take::Ended(_), _) => {
-                        state.recv_waiters.leave(ticket, wakes);
-                    }
+                    (Take::Wait, Some(waker)) => state.wait_for_items(places, waker, wakes),
+                    (Take::WaitForAcks, Some(waker)) => state.wait_for_acks(places, waker, wakes),
+                    (Take::Item(_) | Take::Ended(_), _) => state.stop_waiting(places, wakes),
                     _ => {}
                 }
                 taken
@@ -369,7 +371,7 @@ impl<T> Shared<T> {
             match taken {
                 Take::Item(item) => return Poll::Ready(Ok(item)),
                 Take::Ended(error) => return Poll::Ready(Err(error)),
-                Take::Wait => return Poll::Pending,
+                Take::Wait | Take::WaitForAcks => return Poll::Pending,
                 Take::Refill(job) => self.refill(job),
             }
         }
@@ -383,9 +385,9 @@ impl<T> Shared<T> {
     }
 
     /// The future or call that waited to receive ends here.
-    pub(crate) fn leave_recv(self: &Arc<Self>, ticket: &mut Ticket) {
-        if ticket.is_held() {
-            self.enter(|state, wakes| state.leave_receivers(ticket, wakes));
+    pub(crate) fn leave_recv(self: &Arc<Self>, places: &mut Places) {
+        if places.are_held() {
+            self.enter(|state, wakes| state.leave_receivers(places, wakes));
         }
     }
 
@@ -433,7 +435,7 @@ impl<T> Shared<T> {
 
 impl<T> State<T> {
     /// What keeps admitted items from becoming durable, if it can't heal.
-    fn failure(&self) -> Option<StoreError> {
+    pub(crate) fn failure(&self) -> Option<StoreError> {
         let halted = self.halted.as_ref().and_then(Halted::store_fault);
         self.fault.clone().or(halted)
     }
@@ -441,9 +443,17 @@ impl<T> State<T> {
     pub(crate) fn wake_everybody(&mut self, wakes: &mut Wakes) {
         self.send_waiters.wake_all(wakes);
         self.recv_waiters.wake_all(wakes);
+        self.limit_waiters.wake_all(wakes);
         self.confirm_waiters.wake_all(wakes);
         self.life_waiters.wake_all(wakes);
     }
+}
+
+/// An empty buffer to encode into.
+pub(crate) fn take_buffer() -> Vec<u8> {
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    buffer.clear();
+    buffer
 }
 
 /// Keeps an encoding buffer for the thread's next item.

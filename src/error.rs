@@ -120,10 +120,24 @@ impl StoreError {
     }
 }
 
+impl Eq for StoreError {}
+
 impl PartialEq for StoreError {
     fn eq(&self, other: &Self) -> bool {
         self.kind() == other.kind() && self.path() == other.path()
     }
+}
+
+/// Why an acknowledgement counts for nothing, or may not last.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// The channel was halted meanwhile: the item was saved, and comes again at the next open.
+    #[error("too late: the channel was halted, and the item comes again")]
+    TooLate,
+    /// The item is acknowledged, but that could not be put on the device: after a crash it may come again.
+    #[error("acknowledged, but not put on the device: {0}")]
+    Unconfirmed(#[source] StoreError),
 }
 
 /// A setting that can't be kept.

@@ -33,6 +33,18 @@ pub enum Event {
     },
     /// Damaged files were set aside.
     Quarantined(Quarantined),
+    /// An item was set aside as a dead letter.
+    DeadLettered {
+        /// Its sequence number.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Items were dropped because they were older than `max_age`.
+    Expired {
+        /// How many.
+        items: u64,
+    },
     /// Items were dropped to make room (`WhenFull::DropOldest`).
     DroppedOldest {
         /// How many.

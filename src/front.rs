@@ -31,6 +31,19 @@ pub(crate) struct Run {
     pub(crate) bytes: u64,
     /// Admission of the oldest of them at the earliest, milliseconds since the Unix epoch; 0 where nobody looked.
     pub(crate) earliest_ms: u64,
+    /// Admission of the youngest of them at the latest; 0 where no age is limited.
+    pub(crate) latest_ms: u64,
+    /// In which incarnation they were admitted.
+    pub(crate) incarnation: u64,
+}
+
+impl Run {
+    fn is_continued_by(&self, next: &Self) -> bool {
+        self.first + self.len == next.first
+            && self.origin == next.origin
+            && self.latest_ms == next.latest_ms
+            && self.incarnation == next.incarnation
+    }
 }
 
 /// One item taken from the front.
@@ -40,6 +53,8 @@ pub(crate) struct Taken<T> {
     pub(crate) item: T,
     pub(crate) origin: Origin,
     pub(crate) bytes: u64,
+    pub(crate) incarnation: u64,
+    pub(crate) latest_ms: u64,
 }
 
 #[derive(Debug)]
@@ -83,14 +98,6 @@ impl<T> Front<T> {
         self.push_run(run);
     }
 
-    /// Puts an item back before all others.
-    #[cfg(any(feature = "crossbeam", feature = "tokio"))]
-    pub(crate) fn push_front(&mut self, item: T, run: Run) {
-        self.items.push_front(item);
-        self.memory_only += u64::from(run.origin.is_memory_only());
-        self.runs.push_front(run);
-    }
-
     /// Appends the items of one run.
     pub(crate) fn extend(&mut self, items: Vec<T>, run: Run) {
         self.items.extend(items);
@@ -105,7 +112,7 @@ impl<T> Front<T> {
             self.memory_only += run.len;
         }
         match self.runs.back_mut() {
-            Some(last) if last.first + last.len == run.first && last.origin == run.origin => {
+            Some(last) if last.is_continued_by(&run) => {
                 last.len += run.len;
                 last.bytes += run.bytes;
             }
@@ -122,6 +129,8 @@ impl<T> Front<T> {
             item,
             origin: run.origin,
             bytes,
+            incarnation: run.incarnation,
+            latest_ms: run.latest_ms,
         };
         run.first += 1;
         run.len -= 1;
@@ -133,6 +142,17 @@ impl<T> Front<T> {
             self.memory_only -= 1;
         }
         Some(taken)
+    }
+
+    /// Takes the items of the oldest run.
+    pub(crate) fn pop_run(&mut self, into: &mut Vec<T>) {
+        if let Some(run) = self.runs.pop_front() {
+            if run.origin.is_memory_only() {
+                self.memory_only -= run.len;
+            }
+            let len = usize::try_from(run.len).unwrap_or(usize::MAX);
+            into.extend(self.items.drain(..len.min(self.items.len())));
+        }
     }
 
     /// The items with their runs, oldest first.
@@ -152,6 +172,8 @@ mod tests {
             origin,
             bytes: 10,
             earliest_ms: 0,
+            latest_ms: 0,
+            incarnation: 1,
         }
     }
 

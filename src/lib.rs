@@ -73,11 +73,22 @@
 //! [`Stats`] accounts for every item that was ever accepted.
 #![forbid(unsafe_code)]
 
+mod ack_receiver;
+#[cfg_attr(
+    not(any(feature = "crossbeam", feature = "tokio")),
+    allow(dead_code, reason = "only the adapters attach")
+)]
+mod attach;
+mod batch;
 mod block;
 mod channel;
+mod clock;
 mod codec;
 mod config;
 mod core;
+mod dead;
+mod deliver;
+mod delivery;
 mod dir;
 mod disk;
 mod error;
@@ -90,13 +101,9 @@ pub mod fuzzing;
 #[cfg(test)]
 #[cfg(shuttle)]
 mod handover;
+mod held;
 mod lead;
 mod ledger;
-#[cfg_attr(
-    not(any(feature = "crossbeam", feature = "tokio")),
-    allow(dead_code, reason = "only the adapters lend")
-)]
-mod lend;
 mod life;
 #[cfg(any(feature = "crossbeam", feature = "tokio"))]
 pub mod pipe;
@@ -116,20 +123,25 @@ mod steps;
 mod store;
 mod stream;
 mod sync;
+mod take;
 #[cfg(feature = "test-util")]
 mod test_util;
+mod verbs;
 mod wait;
 mod worker;
 
+pub use ack_receiver::{AckReceiver, DeliveryIntoIter, DeliveryIter, DeliveryTryIter};
+pub use batch::{Batch, BatchIter};
 pub use block::Compression;
 pub use channel::{Control, DiskBufferedChannel};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Bincode, Bytes, Codec};
 pub use config::{Builder, Durability, Storage, WhenFull};
+pub use delivery::{Delivery, ItemId};
 pub use dir::Quarantined;
 pub use error::{
-    CodecError, ConfigError, HaltError, HaltFault, HaltReport, OpenError, RecvError,
+    AckError, CodecError, ConfigError, HaltError, HaltFault, HaltReport, OpenError, RecvError,
     RecvTimeoutError, SchemaTag, SendError, SendTimeoutError, StoreError, SyncError, TryRecvError,
     TrySendError,
 };
@@ -138,7 +150,7 @@ pub use receiver::{IntoIter, Iter, Receiver, TryIter};
 pub use sender::Sender;
 pub use sink::SendSink;
 pub use stats::{Dropped, ErrorReport, OpenReport, Stats};
-pub use stream::RecvStream;
+pub use stream::{DeliveryStream, RecvStream};
 #[cfg(feature = "test-util")]
 pub use test_util::FailOn;
 

@@ -164,7 +164,7 @@ impl<T> Shared<T> {
         waker: &Waker,
     ) -> Poll<()> {
         self.enter(|state, wakes| {
-            let over = (state.is_drained() && state.loans.is_empty())
+            let over = (state.is_drained() && state.held.out() == 0)
                 || state.phase != Phase::Open
                 || state.receivers == 0
                 || sync::now() >= deadline;

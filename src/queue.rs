@@ -12,13 +12,14 @@ mod tests;
 use crate::block::Block;
 use crate::config::Settings;
 use crate::dir::{
-    Checkpoint, CheckpointFile, DirLock, Directory, Origin, Persist, Quarantine, Quarantined, fs,
+    ChannelId, Checkpoint, CheckpointFile, DirLock, Directory, Origin, Persist, Quarantine,
+    Quarantined, fs,
 };
 use crate::error::{OpenError, SchemaTag, StoreError};
 use crate::event::Event;
 use crate::ledger::{Ledger, Outcome};
 use crate::seq::Seq;
-use crate::state::{Figures, Limits, now_ms};
+use crate::state::{Figures, Limits};
 use crate::stats::OpenReport;
 use crate::store::{ReadError, Store};
 use std::collections::BTreeMap;
@@ -69,6 +70,7 @@ pub(crate) struct Recovered {
     pub(crate) next_seq: Seq,
     pub(crate) disk_room: u64,
     pub(crate) report: OpenReport,
+    pub(crate) channel: ChannelId,
 }
 
 /// The outcome of a read.
@@ -150,7 +152,7 @@ impl Queue {
     /// No slot is readable: the newest block says how far things had come when it was sealed.
     fn rebuild_checkpoint(&mut self, channel: [u8; 16]) -> Checkpoint {
         // Nobody knows how many incarnations there were; seconds are more than opens.
-        let incarnation = now_ms() / 1000;
+        let incarnation = crate::clock::system_ms() / 1000;
         let mut checkpoint = Checkpoint {
             channel,
             incarnation,
@@ -227,6 +229,7 @@ impl Queue {
             ledger,
             next_seq,
             report,
+            channel: self.base.channel,
         })
     }
 
@@ -471,6 +474,12 @@ impl Queue {
     /// Tells the operating system how far things have come.
     pub(crate) fn checkpoint(&mut self, ledger: &Ledger) -> Result<(), StoreError> {
         self.write_checkpoint(ledger, Persist::Os)
+    }
+
+    /// Puts how far things have come on the device.
+    pub(crate) fn checkpoint_durably(&mut self, ledger: &Ledger) -> Result<(), StoreError> {
+        self.check_lock()?;
+        self.write_checkpoint(ledger, Persist::Device)
     }
 
     fn write_checkpoint(&mut self, ledger: &Ledger, persist: Persist) -> Result<(), StoreError> {

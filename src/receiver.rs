@@ -1,13 +1,14 @@
 //! The receiving end.
 
 use crate::channel::Handle;
-use crate::core::Shared;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::sender::both_ends;
 use crate::stats::Stats;
 use crate::stream::RecvStream;
 use crate::sync;
-use crate::wait::{Ticket, block_until};
+use crate::take::Places;
+use crate::verbs::{Receives, Receiving, verbs};
+use crate::wait::block_until;
 use std::fmt;
 use std::future::poll_fn;
 use std::iter::FusedIterator;
@@ -36,155 +37,37 @@ pub struct Receiver<T> {
     handle: Handle<T>,
 }
 
-/// A receive in progress: leaves the waiting list however it ends.
-struct Receiving<'a, T> {
-    shared: &'a Arc<Shared<T>>,
-    ticket: Ticket,
-}
-
-impl<T> Drop for Receiving<'_, T> {
-    fn drop(&mut self) {
-        self.shared.leave_recv(&mut self.ticket);
-    }
-}
-
-impl<T> Receiving<'_, T> {
-    fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<T, RecvError>> {
-        self.shared.poll_recv(&mut self.ticket, waker)
-    }
-
-    fn poll_many(
-        &mut self,
-        into: &mut Vec<T>,
-        max: usize,
-        waker: Option<&Waker>,
-    ) -> Poll<Result<usize, RecvError>> {
-        if max == 0 {
-            return Poll::Ready(Ok(0));
-        }
-        self.shared
-            .poll_recv_many(into, max, &mut self.ticket, waker)
-    }
-}
-
 impl<T> Receiver<T> {
     pub(crate) fn new(handle: Handle<T>) -> Self {
         Self { handle }
     }
+}
 
-    pub(crate) fn shared(&self) -> &Arc<Shared<T>> {
-        &self.handle.shared
+impl<T> Receives<T> for Receiver<T> {
+    type Item = T;
+
+    fn poll_one(&self, places: &mut Places, waker: Option<&Waker>) -> Poll<Result<T, RecvError>> {
+        self.handle.shared.poll_recv(places, waker)
     }
 
-    fn receiving(&self) -> Receiving<'_, T> {
-        Receiving {
-            shared: self.shared(),
-            ticket: Ticket::default(),
-        }
+    fn poll_many(
+        &self,
+        into: &mut Vec<T>,
+        max: usize,
+        places: &mut Places,
+        waker: Option<&Waker>,
+    ) -> Poll<Result<usize, RecvError>> {
+        self.handle.shared.poll_recv_many(into, max, places, waker)
     }
 
-    /// Receives the next item; waits for one.
-    ///
-    /// # Errors
-    ///
-    /// [`RecvError::Closed`] when the intake has ended and everything was taken, [`RecvError::Halted`] when the channel
-    /// was halted and the rest is on disk.
-    pub fn recv(&self) -> Result<T, RecvError> {
-        let mut receiving = self.receiving();
-        match receiving.poll(None) {
-            Poll::Ready(result) => result,
-            Poll::Pending => block_until(None, |waker| receiving.poll(Some(waker)))
-                .unwrap_or(Err(RecvError::Halted)),
-        }
+    fn leave(&self, places: &mut Places) {
+        self.handle.shared.leave_recv(places);
     }
+}
 
-    /// Receives the next item if it is in memory. Items that are still on disk are `Empty`, and on their way.
-    ///
-    /// # Errors
-    ///
-    /// [`TryRecvError::Empty`] when nothing is ready.
-    pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        match self.receiving().poll(None) {
-            Poll::Ready(result) => Ok(result?),
-            Poll::Pending => Err(TryRecvError::Empty),
-        }
-    }
+verbs!(Receiver, T, Iter, TryIter, IntoIter);
 
-    /// Receives the next item; waits for at most `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`RecvTimeoutError::Timeout`] when nothing came in time.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        let mut receiving = self.receiving();
-        let deadline = sync::now().checked_add(timeout);
-        match block_until(deadline, |waker| receiving.poll(Some(waker))) {
-            Some(result) => Ok(result?),
-            None => Err(RecvTimeoutError::Timeout),
-        }
-    }
-
-    /// Appends at least one and at most `max` items to `into`; waits for the first. Returns how many.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv); nothing was appended then.
-    pub fn recv_many(&self, into: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
-        let mut receiving = self.receiving();
-        block_until(None, |waker| receiving.poll_many(into, max, Some(waker)))
-            .unwrap_or(Err(RecvError::Halted))
-    }
-
-    /// Appends at most `max` of the items that are in memory to `into`. Returns how many, at least one.
-    ///
-    /// # Errors
-    ///
-    /// [`TryRecvError::Empty`] when nothing is ready.
-    pub fn try_recv_many(&self, into: &mut Vec<T>, max: usize) -> Result<usize, TryRecvError> {
-        match self.receiving().poll_many(into, max, None) {
-            Poll::Ready(result) => Ok(result?),
-            Poll::Pending => Err(TryRecvError::Empty),
-        }
-    }
-
-    /// Receives the next item; the future waits for one.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing: an item is taken only when the future returns it.
-    pub async fn recv_async(&self) -> Result<T, RecvError> {
-        let mut receiving = self.receiving();
-        poll_fn(|cx| receiving.poll(Some(cx.waker()))).await
-    }
-
-    /// Appends at least one and at most `max` items to `into`; the future waits for the first.
-    ///
-    /// # Errors
-    ///
-    /// As [`recv`](Self::recv); nothing was appended then.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses nothing: items are appended only in the poll that finishes it.
-    pub async fn recv_many_async(&self, into: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
-        let mut receiving = self.receiving();
-        poll_fn(|cx| receiving.poll_many(into, max, Some(cx.waker()))).await
-    }
-
-    /// The items as they come; ends when [`recv`](Self::recv) would fail.
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { receiver: self }
-    }
-
-    /// The items that are ready now; never waits.
-    pub fn try_iter(&self) -> TryIter<'_, T> {
-        TryIter { receiver: self }
-    }
-
+impl<T> Receiver<T> {
     /// The items as a stream: owned, fused, and it can be moved while it is polled.
     ///
     /// # Examples
@@ -207,66 +90,3 @@ impl<T> Receiver<T> {
 }
 
 both_ends!(Receiver);
-
-/// Iterates over received items, waiting for each. Made by [`Receiver::iter`].
-#[derive(Debug)]
-pub struct Iter<'a, T> {
-    receiver: &'a Receiver<T>,
-}
-
-/// Iterates over the items that are ready. Made by [`Receiver::try_iter`].
-#[derive(Debug)]
-pub struct TryIter<'a, T> {
-    receiver: &'a Receiver<T>,
-}
-
-/// Iterates over received items, waiting for each; owns the receiver. Made by `Receiver::into_iter`.
-#[derive(Debug)]
-pub struct IntoIter<T> {
-    receiver: Receiver<T>,
-}
-
-impl<T> Iterator for Iter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T> Iterator for TryIter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.try_recv().ok()
-    }
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T> FusedIterator for Iter<'_, T> {}
-impl<T> FusedIterator for IntoIter<T> {}
-
-impl<'a, T> IntoIterator for &'a Receiver<T> {
-    type Item = T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-impl<T> IntoIterator for Receiver<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { receiver: self }
-    }
-}

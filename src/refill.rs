@@ -2,6 +2,7 @@
 
 use crate::block::{Block, BlockBuilder};
 use crate::codec::Codec;
+use crate::dead::Doomed;
 use crate::error::CodecError;
 use crate::front::{Origin, Run};
 use crate::seq::Seq;
@@ -33,6 +34,13 @@ impl Source {
         }
     }
 
+    fn latest_ms(&self) -> u64 {
+        match self {
+            Self::Disk(block) => block.header().latest_ms,
+            Self::Staged(block) => block.latest_ms(),
+        }
+    }
+
     fn record_at(&self, offset: usize) -> Option<(&[u8], usize)> {
         match self {
             Self::Disk(block) => block.record_at(offset),
@@ -46,6 +54,8 @@ impl Source {
 pub(crate) struct Refill {
     source: Source,
     origin: Origin,
+    /// In which its items were admitted.
+    incarnation: u64,
     at: Seq,
     offset: usize,
 }
@@ -53,20 +63,27 @@ pub(crate) struct Refill {
 impl Refill {
     /// A block that was read back, from number `from` on.
     pub(crate) fn from_disk(block: Block, from: Seq) -> Self {
-        let at = block.first();
-        Self::new(Source::Disk(Arc::new(block)), Origin::Stored, at, from)
+        let (at, incarnation) = (block.first(), block.header().incarnation);
+        let source = Source::Disk(Arc::new(block));
+        Self::new(source, Origin::Stored, incarnation, at, from)
     }
 
     /// A block that staging hands over, from number `from` on.
-    pub(crate) fn from_staging(block: Arc<BlockBuilder>, origin: Origin, from: Seq) -> Self {
+    pub(crate) fn from_staging(
+        block: Arc<BlockBuilder>,
+        origin: Origin,
+        from: Seq,
+        incarnation: u64,
+    ) -> Self {
         let at = block.first();
-        Self::new(Source::Staged(block), origin, at, from)
+        Self::new(Source::Staged(block), origin, incarnation, at, from)
     }
 
-    fn new(source: Source, origin: Origin, at: Seq, from: Seq) -> Self {
+    fn new(source: Source, origin: Origin, incarnation: u64, at: Seq, from: Seq) -> Self {
         let mut refill = Self {
             source,
             origin,
+            incarnation,
             at,
             offset: 0,
         };
@@ -100,6 +117,11 @@ impl Refill {
         self.source.earliest_ms()
     }
 
+    /// Admission of its youngest item at the latest; 0 where it was not noted.
+    pub(crate) fn latest_ms(&self) -> u64 {
+        self.source.latest_ms()
+    }
+
     pub(crate) fn is_from_disk(&self) -> bool {
         matches!(self.source, Source::Disk(_))
     }
@@ -125,7 +147,7 @@ impl Refill {
         })
     }
 
-    /// Decodes the numbers of `wanted`, as far as they can be decoded, and moves past them.
+    /// Decodes the numbers of `wanted` up to one that can't be decoded, and moves past them, that one included.
     pub(crate) fn decode<T>(&mut self, wanted: Range<Seq>, codec: &dyn Codec<T>) -> Decoded<T> {
         self.skip_to(wanted.start);
         let mut decoded = Decoded {
@@ -136,6 +158,8 @@ impl Refill {
                 origin: self.origin,
                 bytes: 0,
                 earliest_ms: self.earliest_ms(),
+                latest_ms: self.latest_ms(),
+                incarnation: self.incarnation,
             },
             failure: None,
         };
@@ -144,16 +168,24 @@ impl Refill {
                 break;
             };
             match decode_record(record, codec) {
-                Ok(item) => decoded.items.push(item),
+                Ok(item) => {
+                    decoded.items.push(item);
+                    decoded.run.len += 1;
+                    decoded.run.bytes += (next - self.offset) as u64;
+                }
                 Err(error) => {
-                    decoded.failure = Some((self.at, error));
-                    break;
+                    let (seq, origin) = (self.at, self.origin);
+                    decoded.failure = Some(Doomed {
+                        latest_ms: self.latest_ms(),
+                        ..Doomed::undecodable(seq, self.incarnation, record, origin, &error)
+                    });
                 }
             }
-            decoded.run.len += 1;
-            decoded.run.bytes += (next - self.offset) as u64;
             self.offset = next;
             self.at += 1;
+            if decoded.failure.is_some() {
+                break;
+            }
         }
         decoded
     }
@@ -164,8 +196,8 @@ impl Refill {
 pub(crate) struct Decoded<T> {
     pub(crate) items: Vec<T>,
     pub(crate) run: Run,
-    /// The number that stopped it, and why.
-    pub(crate) failure: Option<(Seq, CodecError)>,
+    /// The record that stopped it.
+    pub(crate) failure: Option<Doomed>,
 }
 
 /// A codec is foreign code: its panic is one record's error, not the end of the channel.

@@ -2,7 +2,7 @@
 
 use crate::core::Shared;
 use crate::seq::Seq;
-use crate::state::{Phase, State, now_ms};
+use crate::state::{Phase, State};
 use crate::stats::{Dropped, Stats};
 use std::fmt;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl<T> State<T> {
         let counters = self.ledger.counters();
         let figures = &self.figures;
         let pending = self.pending();
-        let front = self.front.len() as u64;
+        let front = (self.front.len() + self.held.waiting()) as u64;
         let staging: u64 = self
             .staging
             .ranges()
@@ -52,7 +52,7 @@ impl<T> State<T> {
             accepted: self.ledger.accepted(self.next_seq),
             acknowledged: counters.acknowledged,
             pending,
-            in_flight: self.loans.len() as u64,
+            in_flight: self.held.out(),
             dropped: Dropped {
                 full: counters.dropped_full,
                 expired: counters.dropped_expired,
@@ -64,7 +64,7 @@ impl<T> State<T> {
             passed_through: figures.passed_through,
             spilled: figures.spilled,
             replayed: figures.replayed,
-            redelivered: 0,
+            redelivered: self.held.redelivered(),
             front_items: front,
             staging_items: staging,
             backlog_items: pending.saturating_sub(front + staging),
@@ -99,6 +99,8 @@ impl<T> State<T> {
         let front = self.front.oldest().map(|run| run.earliest_ms);
         let refill = self.refill.front().map(crate::refill::Refill::earliest_ms);
         let earliest = front.or(refill).unwrap_or(self.front_empty_ms);
-        Some(Duration::from_millis(now_ms().saturating_sub(earliest)))
+        Some(Duration::from_millis(
+            self.clock.wall_ms().saturating_sub(earliest),
+        ))
     }
 }

@@ -9,44 +9,99 @@ use crate::ledger::Outcome;
 use crate::refill::{Refill, decode_record, encode_item};
 use crate::route::Route;
 use crate::seq::Seq;
-use crate::state::{Halted, Phase, State, Worker, Writer, now_ms};
+use crate::state::{Halted, Limits, Phase, State, Worker, Writer};
 use crate::sync;
 use crate::worker::{Room, Work};
 use std::collections::VecDeque;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::vec;
 
 /// How long a halt waits for space or for a device that fails.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
-/// Blocks in the making from items that have their numbers already.
+/// When something was admitted, milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+struct Admitted {
+    earliest: u64,
+    /// 0 where no age is limited.
+    latest: u64,
+}
+
+impl Admitted {
+    fn of(refill: &Refill) -> Self {
+        Self {
+            earliest: refill.earliest_ms(),
+            latest: refill.latest_ms(),
+        }
+    }
+}
+
+/// Blocks in the making from items that have their numbers already, by their numbers.
 struct Packer {
     block_bytes: usize,
+    /// How far apart the times in one block may be.
+    spread_ms: Option<u64>,
+    /// What must be put between what is pushed, by its numbers.
+    between: Peekable<vec::IntoIter<Loose>>,
     open: Option<BlockBuilder>,
     done: Vec<Arc<BlockBuilder>>,
 }
 
+/// A record that is neither in front nor in refill.
+struct Loose {
+    seq: Seq,
+    record: Vec<u8>,
+    latest_ms: u64,
+}
+
 impl Packer {
-    fn new(block_bytes: usize) -> Self {
+    fn new(limits: &Limits, between: Vec<Loose>) -> Self {
         Self {
-            block_bytes,
+            block_bytes: limits.block_bytes,
+            spread_ms: limits.spread_ms(),
+            between: between.into_iter().peekable(),
             open: None,
             done: Vec::new(),
         }
     }
 
-    fn push(&mut self, seq: Seq, record: &[u8]) {
-        let continues = self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.end() == seq && open.fits(record.len(), self.block_bytes));
+    fn push(&mut self, seq: Seq, record: &[u8], admitted: Admitted) {
+        self.push_below(seq);
+        self.pack(seq, record, admitted);
+    }
+
+    fn push_below(&mut self, seq: Seq) {
+        while let Some(loose) = self.between.next_if(|loose| loose.seq < seq) {
+            let admitted = Admitted {
+                earliest: loose.latest_ms,
+                latest: loose.latest_ms,
+            };
+            self.pack(loose.seq, &loose.record, admitted);
+        }
+    }
+
+    fn pack(&mut self, seq: Seq, record: &[u8], admitted: Admitted) {
+        let spreads = |open: &BlockBuilder| {
+            let apart = admitted.latest.saturating_sub(open.earliest_ms());
+            self.spread_ms
+                .is_some_and(|most| apart > most.saturating_mul(2))
+        };
+        let continues = self.open.as_ref().is_some_and(|open| {
+            open.end() == seq && open.fits(record.len(), self.block_bytes) && !spreads(open)
+        });
         if !continues {
             self.close_block();
         }
-        self.open
-            .get_or_insert_with(|| BlockBuilder::new(seq, now_ms(), self.block_bytes))
-            .push(record);
+        let open = self
+            .open
+            .get_or_insert_with(|| BlockBuilder::new(seq, admitted.earliest, self.block_bytes));
+        open.push(record);
+        if self.spread_ms.is_some() {
+            open.note_latest(admitted.latest);
+        }
     }
 
     fn close_block(&mut self) {
@@ -54,6 +109,7 @@ impl Packer {
     }
 
     fn finish(mut self) -> Vec<Arc<BlockBuilder>> {
+        self.push_below(Seq::MAX);
         self.close_block();
         self.done
     }
@@ -87,12 +143,13 @@ impl<T> Work<'_, T> {
         };
         self.admit_late(&mut unsaved);
         self.save_staging(deadline, &mut unsaved);
+        self.save_doomed(deadline, &mut unsaved);
         self.save_front(deadline, &mut unsaved);
         let lost = self.settle(&mut unsaved);
         let saved = self.finish_halt(&mut unsaved);
         let report = HaltReport {
             saved,
-            in_flight: self.shared.state.lock().loans.len() as u64,
+            in_flight: self.shared.state.lock().held.out(),
             elapsed: began.elapsed(),
         };
         self.end(report, unsaved, &lost);
@@ -143,7 +200,7 @@ impl<T> Work<'_, T> {
         let codec = self.shared.codec.as_ref();
         for block in staged {
             let from = block.first();
-            let refill = Refill::from_staging(block, Origin::Handed, from);
+            let refill = Refill::from_staging(block, Origin::Handed, from, 0);
             let finished = |seq| self.shared.state.lock().ledger.is_finished(seq);
             unsaved
                 .items
@@ -151,44 +208,43 @@ impl<T> Work<'_, T> {
         }
     }
 
-    /// Front and what was handed over from staging: older than everything on disk.
+    /// Dead letters that were not written yet. What can't be is saved as an item, and comes again.
+    fn save_doomed(&mut self, _deadline: Instant, _unsaved: &mut Unsaved<T>) {}
+
+    /// Everything that is older than staging and that only memory has.
     fn save_front(&mut self, deadline: Instant, unsaved: &mut Unsaved<T>) {
-        let (front, refill, block_bytes, ledger) = self.shared.enter(|state, _| {
-            let front = std::mem::take(&mut state.front);
-            let refill = std::mem::take(&mut state.refill);
+        let (front, refill, limits, ledger, mut kept) = self.shared.enter(|state, _| {
             state.refill_bytes = 0;
             (
-                front,
-                refill,
-                state.limits.block_bytes,
+                std::mem::take(&mut state.front),
+                std::mem::take(&mut state.refill),
+                state.limits,
                 state.ledger.clone(),
+                state.held.take_unsaved(),
             )
         });
-        let codec = self.shared.codec.as_ref();
-        let mut packer = Packer::new(block_bytes);
-        self.pack_loans(&mut packer);
-        let mut held = Vec::new();
+        let mut packer = Packer::new(&limits, self.encodable(unsaved));
         let mut record = Vec::new();
-        for (seq, item) in memory_only(front) {
-            record.clear();
-            match encode_item(&item, codec, &mut record) {
-                Ok(()) => packer.push(seq, &record),
-                Err(error) => {
-                    unsaved.note_unencodable(error);
-                    self.shared.enter(|state, wakes| {
-                        state.finish(seq..seq + 1, Outcome::Unencodable, wakes);
-                    });
-                }
+        let (items, runs) = front.into_parts();
+        for (place, item) in places(&runs).zip(items) {
+            if !place.is_memory_only {
+                continue;
             }
-            held.push((seq, item));
+            record.clear();
+            match encode_item(&item, self.shared.codec.as_ref(), &mut record) {
+                Ok(()) => packer.push(place.seq, &record, place.admitted),
+                Err(error) => self.give_up(place.seq, error, unsaved),
+            }
+            kept.push((place.seq, item));
         }
-        let handed: Vec<_> = refill
+        for refill in refill
             .iter()
             .filter(|refill| refill.origin().is_memory_only())
-            .collect();
-        for (seq, record) in handed.iter().flat_map(|refill| refill.records()) {
-            if !ledger.is_finished(seq) {
-                packer.push(seq, record);
+        {
+            for (seq, record) in refill.records() {
+                if !ledger.is_finished(seq) {
+                    packer.push(seq, record, Admitted::of(refill));
+                }
             }
         }
         let blocks = packer.finish();
@@ -199,35 +255,56 @@ impl<T> Work<'_, T> {
                 })
                 .err();
         }
-        let is_back = |seq: Seq| {
-            unsaved.failure.is_some() || self.shared.state.lock().ledger.is_finished(seq)
-        };
-        let back: Vec<_> = held.into_iter().filter(|(seq, _)| is_back(*seq)).collect();
-        unsaved.items.extend(back);
         if unsaved.failure.is_some() {
-            for refill in handed {
-                let finished = |seq| ledger.is_finished(seq);
-                unsaved
-                    .items
-                    .extend(decode_unfinished(refill, codec, finished));
-            }
+            self.hand_back(blocks, kept, unsaved);
+        } else {
+            let is_given_up = |seq: Seq| self.shared.state.lock().ledger.is_finished(seq);
+            kept.retain(|(seq, _)| is_given_up(*seq));
+            unsaved.items.extend(kept);
         }
     }
 
-    /// Lent items are the oldest. One that could not be encoded is with its taker and nowhere else.
-    fn pack_loans(&mut self, packer: &mut Packer) {
-        let loans = self.shared.enter(|state, _| state.take_unsaved_loans());
-        for (seq, record) in loans {
-            match record {
-                Some(record) => packer.push(seq, &record),
-                None => {
-                    self.shared.enter(|state, wakes| {
-                        state.loans.retain(|lent| lent.seq() != seq);
-                        state.finish(seq..seq + 1, Outcome::Unencodable, wakes);
-                    });
-                }
+    /// What can't be saved goes back to the caller: as it was, or else out of its encoding.
+    fn hand_back(
+        &self,
+        blocks: Vec<Arc<BlockBuilder>>,
+        mut kept: Vec<(Seq, T)>,
+        unsaved: &mut Unsaved<T>,
+    ) {
+        kept.sort_by_key(|(seq, _)| *seq);
+        let is_kept = |seq: Seq| kept.binary_search_by_key(&seq, |(held, _)| *held).is_ok();
+        for block in blocks {
+            let from = block.first();
+            let refill = Refill::from_staging(block, Origin::Handed, from, 0);
+            let codec = self.shared.codec.as_ref();
+            unsaved
+                .items
+                .extend(decode_unfinished(&refill, codec, is_kept));
+        }
+        unsaved.items.extend(kept);
+    }
+
+    /// The encodings of what is neither in front nor in refill. What has none is given up.
+    fn encodable(&self, unsaved: &mut Unsaved<T>) -> Vec<Loose> {
+        let loose = self.shared.enter(|state, _| state.loose());
+        let mut encodable = Vec::with_capacity(loose.len());
+        for (loose, is_encoded) in loose {
+            if is_encoded {
+                encodable.push(loose);
+            } else {
+                let error = CodecError::new("it could not be encoded as it went out");
+                self.give_up(loose.seq, error, unsaved);
             }
         }
+        encodable
+    }
+
+    /// An item that can't be saved because it can't be encoded.
+    fn give_up(&self, seq: Seq, error: CodecError, unsaved: &mut Unsaved<T>) {
+        unsaved.note_unencodable(error);
+        self.shared.enter(|state, wakes| {
+            state.finish(seq..seq + 1, Outcome::Unencodable, wakes);
+        });
     }
 
     /// Blocks that are older than the tail: they claim nothing about what was written before them.
@@ -336,7 +413,7 @@ impl<T> Work<'_, T> {
     /// Front is lent meanwhile: receivers wait, so nothing leaves staging unwritten, and what is sent goes behind it.
     pub(crate) fn copy_memory_to_disk(&mut self) -> Result<bool, SyncError> {
         let lent = self.shared.enter(|state, _| {
-            if state.refilling {
+            if state.refilling || state.handing > 0 {
                 return None;
             }
             state.refilling = true;
@@ -344,19 +421,27 @@ impl<T> Work<'_, T> {
             Some((
                 front,
                 state.refill.clone(),
-                state.limits.block_bytes,
+                state.loose(),
+                state.limits,
                 state.next_seq,
             ))
         });
-        let Some((front, refill, block_bytes, end)) = lent else {
+        let Some((front, refill, loose, limits, end)) = lent else {
             return Ok(false);
         };
         let (items, runs) = front.into_parts();
-        let copied = self.copy_to_disk(&items, &runs, &refill, block_bytes);
+        let seqs: Vec<Seq> = loose.iter().map(|(loose, _)| loose.seq).collect();
+        let copied = self.copy_to_disk(&items, &runs, &refill, loose, &limits);
         let saved = copied.is_ok();
         let outcome = copied.and_then(|()| self.write_staging_below(end));
-        self.shared
-            .enter(|state, wakes| state.return_front(items, runs, saved, wakes));
+        self.shared.enter(|state, wakes| {
+            if saved {
+                state.held.mark_stored(&seqs);
+                state.doomed.mark_stored(&seqs);
+                state.suspects.mark_stored(&seqs);
+            }
+            state.return_front(items, runs, saved, wakes);
+        });
         outcome.map(|()| true)
     }
 
@@ -375,29 +460,33 @@ impl<T> Work<'_, T> {
         items: &VecDeque<T>,
         runs: &VecDeque<Run>,
         refill: &VecDeque<Refill>,
-        block_bytes: usize,
+        loose: Vec<(Loose, bool)>,
+        limits: &Limits,
     ) -> Result<(), SyncError> {
-        let mut packer = Packer::new(block_bytes);
+        let unencodable = |seq, message| SyncError::Encode { seq, message };
+        if let Some((loose, _)) = loose.iter().find(|(_, is_encoded)| !is_encoded) {
+            let message = "it could not be encoded as it went out".to_owned();
+            return Err(unencodable(loose.seq, message));
+        }
+        let loose = loose.into_iter().map(|(loose, _)| loose).collect();
+        let mut packer = Packer::new(limits, loose);
         let mut record = Vec::new();
-        for (seq, origin, item) in numbered(items.iter(), runs) {
-            if origin.is_memory_only() {
+        for (place, item) in places(runs).zip(items) {
+            if place.is_memory_only {
                 record.clear();
-                encode_item(item, self.shared.codec.as_ref(), &mut record).map_err(|error| {
-                    SyncError::Encode {
-                        seq,
-                        message: error.to_string(),
-                    }
-                })?;
-                packer.push(seq, &record);
+                encode_item(item, self.shared.codec.as_ref(), &mut record)
+                    .map_err(|error| unencodable(place.seq, error.to_string()))?;
+                packer.push(place.seq, &record, place.admitted);
             }
         }
         for refill in refill
             .iter()
             .filter(|refill| refill.origin().is_memory_only())
         {
+            let admitted = Admitted::of(refill);
             refill
                 .records()
-                .for_each(|(seq, record)| packer.push(seq, record));
+                .for_each(|(seq, record)| packer.push(seq, record, admitted));
         }
         // Blocks of the tail that still wait for the store are sealed already, and come first.
         while !self.desk.unwritten.is_empty() {
@@ -445,42 +534,65 @@ impl<T> State<T> {
 
     /// The items that only memory has, for a caller who can't have them saved.
     pub(crate) fn take_memory_only(&mut self) -> Vec<T> {
-        memory_only(std::mem::take(&mut self.front))
-            .map(|(_, item)| item)
-            .collect()
+        let waiting = self.held.take_unsaved();
+        let (items, runs) = std::mem::take(&mut self.front).into_parts();
+        let front = places(&runs).zip(items);
+        let front = front.filter(|(place, _)| place.is_memory_only);
+        let waiting = waiting.into_iter().map(|(_, item)| item);
+        waiting.chain(front.map(|(_, item)| item)).collect()
+    }
+
+    /// What only memory has and is neither in front nor in refill, and whether it could be encoded.
+    fn loose(&self) -> Vec<(Loose, bool)> {
+        let now = self.clock.wall_ms();
+        let out = self.held.unsaved().into_iter().map(|unsaved| {
+            let is_encoded = unsaved.record.is_some();
+            (
+                unsaved.seq,
+                unsaved.record.unwrap_or_default(),
+                unsaved.latest_ms,
+                is_encoded,
+            )
+        });
+        let doomed = self.doomed.iter().chain(self.suspects.iter());
+        let doomed = doomed
+            .filter(|doomed| doomed.origin.is_memory_only())
+            .map(|doomed| (doomed.seq, doomed.bytes.clone(), doomed.latest_ms, true));
+        let mut loose: Vec<_> = out
+            .chain(doomed)
+            .map(|(seq, record, latest_ms, is_encoded)| {
+                let latest_ms = if latest_ms == 0 { now } else { latest_ms };
+                let loose = Loose {
+                    seq,
+                    record,
+                    latest_ms,
+                };
+                (loose, is_encoded)
+            })
+            .collect();
+        loose.sort_by_key(|(loose, _)| loose.seq);
+        loose
     }
 }
 
-/// The items of a front that no disk has, with their numbers.
-fn memory_only<T>(front: Front<T>) -> impl Iterator<Item = (Seq, T)> {
-    let (items, runs) = front.into_parts();
-    numbered_owned(items, runs)
-        .filter(|(_, origin, _)| origin.is_memory_only())
-        .map(|(seq, _, item)| (seq, item))
+/// One place in front: the number that stands there, and what is known of it.
+struct Place {
+    seq: Seq,
+    is_memory_only: bool,
+    admitted: Admitted,
 }
 
-fn numbered_owned<T>(
-    items: VecDeque<T>,
-    runs: VecDeque<Run>,
-) -> impl Iterator<Item = (Seq, Origin, T)> {
-    let numbers = runs
-        .into_iter()
-        .flat_map(|run| (run.first..run.first + run.len).map(move |seq| (seq, run.origin)));
-    numbers
-        .zip(items)
-        .map(|((seq, origin), item)| (seq, origin, item))
-}
-
-fn numbered<'a, T: 'a>(
-    items: impl Iterator<Item = &'a T>,
-    runs: &VecDeque<Run>,
-) -> impl Iterator<Item = (Seq, Origin, &'a T)> {
-    let numbers = runs
-        .iter()
-        .flat_map(|run| (run.first..run.first + run.len).map(move |seq| (seq, run.origin)));
-    numbers
-        .zip(items)
-        .map(|((seq, origin), item)| (seq, origin, item))
+fn places(runs: &VecDeque<Run>) -> impl Iterator<Item = Place> {
+    runs.iter().flat_map(|run| {
+        (run.first..run.first + run.len).map(|seq| Place {
+            seq,
+            is_memory_only: run.origin.is_memory_only(),
+            admitted: Admitted {
+                earliest: run.earliest_ms,
+                latest: run.latest_ms,
+            },
+        })
+    })
 }
 
 /// The items of a block that are still wanted, for a caller who can't have them saved.

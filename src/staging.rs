@@ -1,6 +1,7 @@
 //! Encoded items on their way to disk, the youngest of all that wait.
 
 use crate::block::{BlockBuilder, HEADER_LEN, RECORD_OVERHEAD};
+use crate::clock::Clock;
 use crate::seq::Seq;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -27,6 +28,25 @@ pub(crate) enum HandOver {
     Share,
     /// Nobody has begun to write it and nobody has to: it leaves staging.
     Take,
+}
+
+/// The time, and how exactly it is to be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time<'a> {
+    pub(crate) clock: &'a Clock,
+    /// Set where ages are limited: the admissions in one block are no further apart, in milliseconds.
+    pub(crate) spread_ms: Option<u64>,
+}
+
+impl Time<'_> {
+    fn latest_ms(self) -> Option<u64> {
+        self.spread_ms.map(|_| self.clock.wall_ms())
+    }
+
+    fn spreads(self, open: &BlockBuilder, now: u64) -> bool {
+        self.spread_ms
+            .is_some_and(|most| now.saturating_sub(open.earliest_ms()) > most)
+    }
 }
 
 impl Staging {
@@ -74,29 +94,32 @@ impl Staging {
         (header + record) as u64
     }
 
-    /// Appends a record. `now_ms` is asked only when it begins a block.
-    pub(crate) fn push(
-        &mut self,
-        seq: Seq,
-        record: &[u8],
-        block_bytes: usize,
-        now_ms: impl FnOnce() -> u64,
-    ) {
+    /// Appends a record that is admitted now.
+    pub(crate) fn push(&mut self, seq: Seq, record: &[u8], block_bytes: usize, time: Time<'_>) {
         let size = RECORD_OVERHEAD + record.len();
         // A block counts its numbers from the first on, so they must touch.
         let continues =
             |open: &BlockBuilder| open.end() == seq && open.fits(record.len(), block_bytes);
-        if !self.open.as_ref().is_some_and(continues) {
+        let now = time.latest_ms();
+        let is_apart = |open: &BlockBuilder| now.is_some_and(|now| time.spreads(open, now));
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| !continues(open) || is_apart(open))
+        {
             self.close_block();
         }
         let cost = self.cost(record.len(), block_bytes);
         self.bytes += cost;
         self.items += 1;
         self.last_cost = NonZeroU64::new(cost);
-        let open = self
-            .open
-            .get_or_insert_with(|| BlockBuilder::new(seq, now_ms(), block_bytes.max(size)));
+        let open = self.open.get_or_insert_with(|| {
+            BlockBuilder::new(seq, time.clock.wall_ms(), block_bytes.max(size))
+        });
         open.push(record);
+        if let Some(now) = now {
+            open.note_latest(now);
+        }
         if open.len() >= HEADER_LEN + block_bytes {
             self.close_block();
         }
@@ -177,7 +200,12 @@ mod tests {
         for seq in 0..count {
             let cost = staging.cost(8, 30);
             let before = staging.bytes();
-            staging.push(seq, &seq.to_le_bytes(), 30, || 0);
+            let clock = Clock::manual();
+            let time = Time {
+                clock: &clock,
+                spread_ms: None,
+            };
+            staging.push(seq, &seq.to_le_bytes(), 30, time);
             assert_eq!(staging.bytes(), before + cost);
         }
         staging

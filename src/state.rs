@@ -7,29 +7,32 @@
 //!          cursor        read_next         disk_end   next_seq
 //! ```
 
-use crate::error::{HaltFault, HaltReport, RecvError, StoreError, SyncError};
+use crate::clock::Clock;
+use crate::config::Backoff;
+use crate::dead::{DoomedQueue, Suspects};
+use crate::error::{HaltFault, HaltReport, StoreError, SyncError};
 use crate::event::Event;
 use crate::feed::{Batch, Places};
 use crate::front::{Front, Origin, Run};
+use crate::held::Held;
 use crate::ledger::{Ledger, Outcome};
-use crate::lend::Loans;
-use crate::refill::{Decoded, Refill};
+use crate::refill::Refill;
 use crate::route::{Route, View};
 use crate::seq::Seq;
-use crate::staging::{HandOver, Staging};
+use crate::staging::{Staging, Time};
 use crate::stats::ErrorReport;
 use crate::sync;
-use crate::wait::{Ticket, WaitList, Wakes};
+use crate::wait::{Alarms, Ticket, WaitList, Wakes};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// A drained channel persists its cursor no more often than this.
 const TIDY_EVERY: Duration = Duration::from_millis(50);
-/// Items decoded in one piece, so that the first of them is not kept back for long.
-const REFILL_ITEMS: usize = 128;
+/// An item may get this part of `max_age` older than that before it is dropped.
+const AGE_PRECISION: u64 = 16;
 
 /// Sizes that don't change after open.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,21 @@ pub(crate) struct Limits {
     pub(crate) checkpoint_bytes: u64,
     pub(crate) block_bytes: usize,
     pub(crate) write_ahead: bool,
+    /// Older items are dropped, milliseconds.
+    pub(crate) max_age_ms: Option<u64>,
+    /// Deliveries that may be out, or back and waiting, at once.
+    pub(crate) in_flight_max: u64,
+    /// Failed deliveries of one item that make it a dead letter.
+    pub(crate) max_attempts: Option<u32>,
+    /// How long an item waits after a delivery that failed.
+    pub(crate) backoff: Backoff,
+}
+
+impl Limits {
+    /// How exactly times of admission are kept where ages are limited, in milliseconds.
+    pub(crate) fn spread_ms(&self) -> Option<u64> {
+        self.max_age_ms.map(|age| (age / AGE_PRECISION).max(1))
+    }
 }
 
 /// Who writes an item that must be written.
@@ -98,12 +116,23 @@ pub(crate) struct Figures {
     pub(crate) synced_end: Seq,
 }
 
-/// Requests to put everything on the device, counted so that each caller waits for its own.
-#[derive(Debug, Default)]
-pub(crate) struct SyncRequests {
+/// Requests to put something on the device, counted so that each caller waits for its own.
+#[derive(Debug)]
+pub(crate) struct Requests<E> {
     pub(crate) wanted: u64,
     pub(crate) done: u64,
-    pub(crate) result: Option<SyncError>,
+    /// What the last one failed with.
+    pub(crate) result: Option<E>,
+}
+
+impl<E> Default for Requests<E> {
+    fn default() -> Self {
+        Self {
+            wanted: 0,
+            done: 0,
+            result: None,
+        }
+    }
 }
 
 /// What a finished halt left.
@@ -131,13 +160,23 @@ pub(crate) struct State<T> {
     pub(crate) staging: Staging,
     pub(crate) refill: VecDeque<Refill>,
     pub(crate) refill_bytes: usize,
+    /// Records that can't be decoded, kept back until it is clear why.
+    pub(crate) suspects: Suspects,
+    /// Items that are to be written down as dead letters.
+    pub(crate) doomed: DoomedQueue,
     /// Somebody holds the head of refill, or the whole front, outside the lock.
     pub(crate) refilling: bool,
     /// Places in front that were promised and not used yet.
     pub(crate) reserved: usize,
     pub(crate) ledger: Ledger,
-    /// Items that are out and not finished.
-    pub(crate) loans: Loans,
+    /// Items that are out with consumers, or came back.
+    pub(crate) held: Held<T>,
+    /// Receivers that encode what they took out, outside the lock.
+    pub(crate) handing: usize,
+    /// Items that are to be dropped outside the lock.
+    pub(crate) discarded: Vec<T>,
+    pub(crate) clock: Clock,
+    pub(crate) incarnation: u64,
     /// Batches whose items are with `send_all`, not admitted yet.
     pub(crate) batches: Vec<Arc<Batch<T>>>,
     /// Senders that hold items outside the lock which will be admitted whatever happens.
@@ -159,15 +198,20 @@ pub(crate) struct State<T> {
 
     pub(crate) send_waiters: WaitList,
     pub(crate) recv_waiters: WaitList,
+    /// Receivers that may take no more until a delivery is finished or comes back.
+    pub(crate) limit_waiters: WaitList,
     /// Write-ahead senders whose items are not on disk yet.
     pub(crate) confirm_waiters: WaitList,
     /// Callers of drain, sync and halt.
     pub(crate) life_waiters: WaitList,
+    pub(crate) alarms: Alarms,
 
     pub(crate) worker: Worker,
     /// Since when the worker has been inside the store.
     pub(crate) busy_since: Option<Instant>,
-    pub(crate) sync: SyncRequests,
+    pub(crate) sync: Requests<SyncError>,
+    /// Requests to put what is acknowledged on the device.
+    pub(crate) persist: Requests<StoreError>,
     pub(crate) drop_oldest_wanted: bool,
     /// When a caller of drain gives up waiting.
     pub(crate) deadline: Option<Instant>,
@@ -205,23 +249,6 @@ pub(crate) struct State<T> {
     pub(crate) front_empty_ms: u64,
 }
 
-/// What a receiver finds.
-#[derive(Debug)]
-pub(crate) enum Take<T> {
-    Item(T),
-    /// Decode this outside the lock, give it back, look again.
-    Refill(RefillJob),
-    Wait,
-    Ended(RecvError),
-}
-
-/// The head of refill, lent to a receiver that decodes a piece of it.
-#[derive(Debug)]
-pub(crate) struct RefillJob {
-    pub(crate) refill: Refill,
-    pub(crate) wanted: Range<Seq>,
-}
-
 /// Whether senders may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intake {
@@ -231,7 +258,13 @@ pub(crate) enum Intake {
 }
 
 impl<T> State<T> {
-    pub(crate) fn new(limits: Limits, ledger: Ledger, next_seq: Seq, disk_room: u64) -> Self {
+    pub(crate) fn new(
+        limits: Limits,
+        ledger: Ledger,
+        next_seq: Seq,
+        disk_room: u64,
+        clock: Clock,
+    ) -> Self {
         Self {
             limits,
             phase: Phase::Open,
@@ -242,10 +275,15 @@ impl<T> State<T> {
             staging: Staging::default(),
             refill: VecDeque::new(),
             refill_bytes: 0,
+            suspects: Suspects::default(),
+            doomed: DoomedQueue::new(limits.refill_max),
             refilling: false,
             reserved: 0,
             ledger,
-            loans: Loans::new(),
+            held: Held::default(),
+            handing: 0,
+            discarded: Vec::new(),
+            incarnation: 0,
             batches: Vec::new(),
             placing: 0,
             collecting: 0,
@@ -258,11 +296,14 @@ impl<T> State<T> {
             handles: 0,
             send_waiters: WaitList::default(),
             recv_waiters: WaitList::default(),
+            limit_waiters: WaitList::default(),
             confirm_waiters: WaitList::default(),
             life_waiters: WaitList::default(),
+            alarms: Alarms::default(),
             worker: Worker::Absent,
             busy_since: None,
-            sync: SyncRequests::default(),
+            sync: Requests::default(),
+            persist: Requests::default(),
             drop_oldest_wanted: false,
             deadline: None,
             crash_wanted: false,
@@ -283,7 +324,8 @@ impl<T> State<T> {
             spilling: false,
             events: Vec::new(),
             figures: Figures::default(),
-            front_empty_ms: now_ms(),
+            front_empty_ms: clock.wall_ms(),
+            clock,
         }
     }
 
@@ -294,7 +336,7 @@ impl<T> State<T> {
 
     /// Items that wait anywhere.
     pub(crate) fn pending(&self) -> u64 {
-        self.unfinished_total() - self.loans.len() as u64
+        self.unfinished_total() - self.held.out()
     }
 
     /// Items that wait or are out.
@@ -308,7 +350,7 @@ impl<T> State<T> {
     }
 
     /// True when anything waits behind front.
-    fn has_waiting(&self) -> bool {
+    pub(crate) fn has_waiting(&self) -> bool {
         self.read_next < self.next_seq || !self.refill.is_empty() || self.refilling
     }
 
@@ -345,10 +387,8 @@ impl<T> State<T> {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.read_next = self.next_seq;
-        self.front.push(
-            item,
-            run_of_one(seq, Origin::Direct, 0, self.front_empty_ms),
-        );
+        let run = self.run_of_one(seq, Origin::Direct, 0);
+        self.front.push(item, run);
         self.recv_waiters.wake_one(wakes);
     }
 
@@ -367,16 +407,17 @@ impl<T> State<T> {
             self.admit_direct(item, wakes);
             return (seq, None);
         }
+        let time = Time {
+            clock: &self.clock,
+            spread_ms: self.limits.spread_ms(),
+        };
         self.staging
-            .push(seq, record, self.limits.block_bytes, now_ms);
+            .push(seq, record, self.limits.block_bytes, time);
         self.next_seq += 1;
         let left = if route == Route::Front {
             self.read_next = self.next_seq;
-            let bytes = record.len() as u64;
-            self.front.push(
-                item,
-                run_of_one(seq, Origin::Stored, bytes, self.front_empty_ms),
-            );
+            let run = self.run_of_one(seq, Origin::Stored, record.len() as u64);
+            self.front.push(item, run);
             None
         } else {
             Some(item)
@@ -387,6 +428,23 @@ impl<T> State<T> {
             self.kick(wakes);
         }
         (seq, left)
+    }
+
+    /// Says where an item that is admitted now comes from.
+    fn run_of_one(&self, first: Seq, origin: Origin, bytes: u64) -> Run {
+        let latest_ms = self.limits.spread_ms().map_or(0, |spread| {
+            // Rounded up, so that few runs are enough and no item is thought older than it is.
+            self.clock.wall_ms().next_multiple_of(spread)
+        });
+        Run {
+            first,
+            len: 1,
+            origin,
+            bytes,
+            earliest_ms: self.front_empty_ms,
+            latest_ms,
+            incarnation: self.incarnation,
+        }
     }
 
     /// Notes that an item of `len` bytes met a full disk.
@@ -458,191 +516,6 @@ impl<T> State<T> {
         if self.send_waiters.leave(ticket, wakes) {
             self.send_waiters.wake_one(wakes);
         }
-    }
-
-    // ---- receiving --------------------------------------------------------------------------
-
-    /// The next item, or what stands before it.
-    pub(crate) fn take(&mut self, wakes: &mut Wakes) -> Take<T> {
-        self.take_with(wakes, Self::pop)
-    }
-
-    /// Front is empty: what a receiver does about it.
-    pub(crate) fn look_behind_front<R>(&mut self, wakes: &mut Wakes) -> Take<R> {
-        if let Some((seq, message)) = &self.undecodable {
-            return Take::Ended(RecvError::Undecodable {
-                seq: *seq,
-                message: message.clone(),
-            });
-        }
-        if let Some(job) = self.begin_refill() {
-            return Take::Refill(job);
-        }
-        if self.is_drained() && (self.intake_closed || self.senders == 0) {
-            return Take::Ended(RecvError::Closed);
-        }
-        if self.has_backlog() {
-            if let Some(fault) = self.fault.as_ref().or(self.unreadable.as_ref()) {
-                return Take::Ended(RecvError::Store(fault.clone()));
-            }
-            self.kick(wakes);
-        }
-        Take::Wait
-    }
-
-    /// Nothing waits anywhere.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.pending() == 0 && !self.refilling && self.batches.is_empty() && self.placing == 0
-    }
-
-    /// Takes the oldest item of front and acknowledges it.
-    fn pop(&mut self, wakes: &mut Wakes) -> Option<T> {
-        let taken = self.front.pop()?;
-        self.ledger.acknowledge(taken.seq, 1);
-        self.note_taken(taken.origin, taken.bytes, wakes);
-        Some(taken.item)
-    }
-
-    /// An item has left and was acknowledged.
-    pub(crate) fn note_taken(&mut self, origin: Origin, bytes: u64, wakes: &mut Wakes) {
-        match origin {
-            Origin::Direct => self.figures.passed_through += 1,
-            Origin::Stored => self.note_acknowledged(bytes, wakes),
-            Origin::Handed => {}
-        }
-        if !self.send_waiters.is_empty() && !self.has_waiting() {
-            self.send_waiters.wake_one(wakes);
-        }
-        if self.front.is_empty() && self.pending() == 0 {
-            self.note_drained(wakes);
-        }
-    }
-
-    /// Takes up to `max` items of front at once.
-    pub(crate) fn take_many(
-        &mut self,
-        into: &mut Vec<T>,
-        max: usize,
-        wakes: &mut Wakes,
-    ) -> Take<()> {
-        match self.take(wakes) {
-            Take::Item(first) => into.push(first),
-            Take::Refill(job) => return Take::Refill(job),
-            Take::Wait => return Take::Wait,
-            Take::Ended(error) => return Take::Ended(error),
-        }
-        for _ in 1..max {
-            let Some(item) = self.pop(wakes) else { break };
-            into.push(item);
-        }
-        Take::Item(())
-    }
-
-    fn note_acknowledged(&mut self, bytes: u64, wakes: &mut Wakes) {
-        let before = self.acked_bytes;
-        self.acked_bytes += bytes.max(1);
-        let due = self.limits.checkpoint_bytes;
-        if before < due && self.acked_bytes >= due {
-            self.kick(wakes);
-        }
-    }
-
-    /// The last item was taken: those who wait for the end may go on, and the disk can be tidied.
-    fn note_drained(&mut self, wakes: &mut Wakes) {
-        self.life_waiters.wake_all(wakes);
-        if self.intake_closed || self.senders == 0 {
-            self.recv_waiters.wake_all(wakes);
-        }
-        if self.acked_bytes > 0 && !self.is_tidy_armed {
-            self.kick(wakes);
-        }
-    }
-
-    /// Lends the head of refill to whoever will decode a piece of it.
-    fn begin_refill(&mut self) -> Option<RefillJob> {
-        if self.refilling {
-            return None;
-        }
-        loop {
-            if let Some(head) = self.refill.front() {
-                let rest = head.rest();
-                let start = self.ledger.next_unfinished(rest.start);
-                if start < rest.end {
-                    let room = self.limits.memory_items.saturating_sub(self.front.len());
-                    let most = room.clamp(1, REFILL_ITEMS) as u64;
-                    let unfinished = self.ledger.unfinished_in(start..rest.end.min(start + most));
-                    let wanted = unfinished.into_iter().next()?;
-                    let refill = head.clone();
-                    self.refilling = true;
-                    return Some(RefillJob { refill, wanted });
-                }
-                self.drop_head();
-            } else if self.has_backlog() || self.read_next == self.next_seq {
-                return None;
-            } else {
-                self.hand_over()?;
-            }
-        }
-    }
-
-    fn drop_head(&mut self) {
-        if let Some(head) = self.refill.pop_front() {
-            self.refill_bytes -= head.bytes();
-        }
-    }
-
-    /// The backlog on disk is empty: the oldest block of staging comes forward without touching the disk.
-    fn hand_over(&mut self) -> Option<()> {
-        let (block, how) = self
-            .staging
-            .hand_over(self.read_next, self.limits.write_ahead)?;
-        let origin = match how {
-            HandOver::Share => Origin::Stored,
-            HandOver::Take => Origin::Handed,
-        };
-        let from = std::mem::replace(&mut self.read_next, block.end());
-        self.read_position();
-        self.refill_bytes += block.len();
-        self.refill
-            .push_back(Refill::from_staging(block, origin, from));
-        Some(())
-    }
-
-    /// Takes back what [`begin_refill`](Self::begin_refill) lent.
-    pub(crate) fn finish_refill(&mut self, refill: Refill, decoded: Decoded<T>, wakes: &mut Wakes) {
-        self.refilling = false;
-        let count = decoded.items.len();
-        if refill.is_from_disk() {
-            self.figures.replayed += count as u64;
-        }
-        self.front.extend(decoded.items, decoded.run);
-        if let Some((seq, error)) = decoded.failure {
-            self.undecodable = Some((seq, error.to_string()));
-            self.recv_waiters.wake_all(wakes);
-        }
-        if refill.rest().is_empty() {
-            self.drop_head();
-        } else if let Some(head) = self.refill.front_mut() {
-            *head = refill;
-        }
-        self.recv_waiters.wake(count, wakes);
-        self.send_waiters.wake(count.max(1), wakes);
-        if self.phase == Phase::Halting || self.sync.wanted > self.sync.done || self.wants_read() {
-            self.kick(wakes);
-        }
-    }
-
-    /// A waiting receiver leaves: if it had been woken, another one may go on.
-    pub(crate) fn leave_receivers(&mut self, ticket: &mut Ticket, wakes: &mut Wakes) {
-        if self.recv_waiters.leave(ticket, wakes) {
-            self.recv_waiters.wake_one(wakes);
-        }
-    }
-
-    /// A receiver goes to sleep, so front is empty now.
-    pub(crate) fn wait_for_items(&mut self, ticket: &mut Ticket, waker: &Waker, wakes: &mut Wakes) {
-        self.front_empty_ms = now_ms();
-        self.recv_waiters.register(ticket, waker, wakes);
     }
 
     // ---- the worker's side ------------------------------------------------------------------
@@ -740,7 +613,11 @@ impl<T> State<T> {
             .ranges()
             .map(|range| self.unfinished(&range))
             .sum();
-        self.front.memory_only() + handed + staged + self.loans_at_risk()
+        let doomed = self.doomed.iter().chain(self.suspects.iter());
+        let doomed = doomed
+            .filter(|doomed| doomed.origin.is_memory_only())
+            .count() as u64;
+        self.front.memory_only() + handed + staged + doomed + self.held.memory_only()
     }
 
     pub(crate) fn unfinished(&self, range: &Range<Seq>) -> u64 {
@@ -750,23 +627,4 @@ impl<T> State<T> {
             .map(|part| part.end - part.start)
             .sum()
     }
-}
-
-fn run_of_one(seq: Seq, origin: Origin, bytes: u64, earliest_ms: u64) -> Run {
-    Run {
-        first: seq,
-        len: 1,
-        origin,
-        bytes,
-        earliest_ms,
-    }
-}
-
-/// Milliseconds since the Unix epoch; 0 for a clock before it.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
 }

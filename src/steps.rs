@@ -30,6 +30,12 @@ pub(crate) enum Step {
     /// What was written has waited long enough.
     Flush,
     Checkpoint,
+    /// What is acknowledged is to be on the device.
+    Persist {
+        request: u64,
+    },
+    /// Items are to be written down as dead letters.
+    SetAside,
     ProbeRoom,
     Park(Option<Instant>),
 }
@@ -41,6 +47,7 @@ pub(crate) struct Possible {
     /// There is something to write, and it may be written.
     pub(crate) has_write: bool,
     pub(crate) may_read: bool,
+    pub(crate) may_set_aside: bool,
 }
 
 impl<T> State<T> {
@@ -49,10 +56,19 @@ impl<T> State<T> {
             may_write,
             has_write,
             may_read,
+            may_set_aside,
         } = can;
         if self.drop_oldest_wanted && may_write {
             return Some(Step::DropOldest {
                 from: self.read_position(),
+            });
+        }
+        if may_set_aside && !self.doomed.is_empty() {
+            return Some(Step::SetAside);
+        }
+        if self.persist.wanted > self.persist.done {
+            return Some(Step::Persist {
+                request: self.persist.wanted,
             });
         }
         // Before reading: a consumer that waits for every block would keep it from ever coming, and its space with it.
@@ -69,7 +85,7 @@ impl<T> State<T> {
         if has_write {
             return Some(Step::Write);
         }
-        if self.sync.wanted > self.sync.done && !self.refilling {
+        if self.sync.wanted > self.sync.done && !self.refilling && self.handing == 0 {
             return Some(Step::Sync {
                 request: self.sync.wanted,
             });
@@ -93,7 +109,11 @@ impl<T> State<T> {
         let waits = self
             .adapters_deadline()
             .is_some_and(|deadline| deadline > sync::now());
-        let quiet = !self.refilling && self.placing == 0 && self.collecting == 0 && !waits;
+        let quiet = !self.refilling
+            && self.handing == 0
+            && self.placing == 0
+            && self.collecting == 0
+            && !waits;
         if quiet {
             self.is_saving = true;
             return Some(Step::Save);
@@ -143,6 +163,8 @@ impl<T> State<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::config::Backoff;
     use crate::ledger::Ledger;
     use crate::state::Limits;
 
@@ -155,12 +177,18 @@ mod tests {
             checkpoint_bytes: 100,
             block_bytes: 1,
             write_ahead: false,
+            max_age_ms: None,
+            in_flight_max: 1,
+            max_attempts: None,
+            backoff: Backoff::default(),
         };
-        let mut state = State::<u32>::new(limits, Ledger::default(), 10, 0);
+        let clock = Clock::manual();
+        let mut state = State::<u32>::new(limits, Ledger::default(), 10, 0, clock);
         let can = Possible {
             may_write: true,
             has_write: false,
             may_read: true,
+            may_set_aside: true,
         };
         state.acked_bytes = 99;
         assert!(matches!(

@@ -82,4 +82,11 @@ impl<T> DiskBufferedChannel<T> {
         let error = StoreError::io("(injected) use", &settings.dir, kind.into());
         settings.faults.fail(on.into(), successes, error);
     }
+
+    /// Moves the clock of [`manual_clock`](crate::Builder::manual_clock): what is due by then is delivered again, and what is too
+    /// old expires.
+    pub fn advance_clock(&self, by: std::time::Duration) {
+        self.settings().clock.advance(by);
+        self.wake_worker();
+    }
 }

@@ -5,7 +5,7 @@
 //! waker unparks it: there is one state machine for both worlds.
 
 use crate::sync::{self, Thread};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 use std::time::Instant;
@@ -110,10 +110,62 @@ impl WaitList {
         self.waiting.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn position(&self, ticket: &Ticket) -> Option<usize> {
         self.waiting
             .binary_search_by_key(&ticket.number?, |held| held.ticket)
             .ok()
+    }
+}
+
+/// Who is to be woken when, by the worker: the one timer.
+#[derive(Debug, Default)]
+pub(crate) struct Alarms {
+    set: BTreeMap<Alarm, Waker>,
+    next: u64,
+}
+
+/// A place among the alarms: when, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Alarm(Instant, u64);
+
+impl Alarms {
+    /// Sets the alarm, or refreshes its waker.
+    pub(crate) fn set(
+        &mut self,
+        alarm: &mut Option<Alarm>,
+        at: Instant,
+        waker: &Waker,
+        wakes: &mut Wakes,
+    ) {
+        let place = *alarm.get_or_insert_with(|| {
+            self.next += 1;
+            Alarm(at, self.next)
+        });
+        if let Some(old) = self.set.insert(place, waker.clone()) {
+            wakes.discard(old);
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, alarm: Alarm, wakes: &mut Wakes) {
+        if let Some(waker) = self.set.remove(&alarm) {
+            wakes.discard(waker);
+        }
+    }
+
+    /// Wakes whose time has come; when the next one's will.
+    pub(crate) fn ring(&mut self, now: Instant, wakes: &mut Wakes) -> Option<Instant> {
+        while let Some(first) = self.set.first_entry() {
+            let Alarm(at, _) = *first.key();
+            if at > now {
+                return Some(at);
+            }
+            wakes.add(first.remove());
+        }
+        None
     }
 }
 

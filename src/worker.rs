@@ -11,7 +11,7 @@ use crate::ledger::{Ledger, Outcome};
 use crate::queue::{Queue, Read};
 use crate::refill::Refill;
 use crate::seq::Seq;
-use crate::state::{Halted, Phase, Worker, now_ms};
+use crate::state::{Halted, Phase, Worker};
 use crate::stats::ErrorReport;
 use crate::steps::{Possible, Step};
 use crate::sync;
@@ -133,6 +133,7 @@ pub(crate) struct Desk {
     writing: Retry,
     reading: Retry,
     syncing: Retry,
+    setting_aside: Retry,
     /// Since when something that was written has waited for a sync.
     pub(crate) unsynced_since: Option<Instant>,
     /// The store had no space for what it was given last, whatever the file system says is free.
@@ -150,6 +151,7 @@ impl Desk {
             writing: Retry::default(),
             reading: Retry::default(),
             syncing: Retry::default(),
+            setting_aside: Retry::default(),
             unsynced_since: None,
             is_refused: false,
             has_read: false,
@@ -180,6 +182,8 @@ impl<T> Work<'_, T> {
                 Step::Sync { request } => self.sync(request),
                 Step::Flush => self.flush(),
                 Step::Checkpoint => self.checkpoint(),
+                Step::Persist { request } => self.persist(request),
+                Step::SetAside => self.set_aside(),
                 Step::ProbeRoom => self.probe_room(),
                 Step::Park(until) => match self.rest(until) {
                     Some(rested) => self = rested,
@@ -200,10 +204,12 @@ impl<T> Work<'_, T> {
         let now = sync::now();
         let waker = thread_waker();
         let (writing, reading) = (self.desk.writing.is_due(now), self.desk.reading.is_due(now));
+        let setting_aside = self.desk.setting_aside.is_due(now);
         let flush_at = self.flush_at();
         let retries = [
             self.desk.writing.at.filter(|_| !writing),
             self.desk.reading.at.filter(|_| !reading),
+            self.desk.setting_aside.at.filter(|_| !setting_aside),
         ];
         let (retry_write, has_read) = (!self.desk.unwritten.is_empty(), self.desk.has_read);
         let dir = &self.shared.settings.dir;
@@ -218,6 +224,13 @@ impl<T> Work<'_, T> {
                 }));
             }
             state.note_spilling();
+            let delayed = state.release_due(wakes);
+            let delayed = delayed.and_then(|due| state.clock.instant_of(due));
+            let alarm = state.alarms.ring(now, wakes);
+            if state.full_until.is_some() {
+                // What is too old makes room.
+                state.expire(wakes);
+            }
             if !state.events.is_empty() {
                 return Step::Tell(std::mem::take(&mut state.events));
             }
@@ -238,6 +251,7 @@ impl<T> Work<'_, T> {
                         may_write,
                         has_write,
                         may_read,
+                        may_set_aside: setting_aside,
                     },
                     has_read,
                 )
@@ -252,6 +266,8 @@ impl<T> Work<'_, T> {
                     .into_iter()
                     .flatten()
                     .chain(state.deadline)
+                    .chain(delayed)
+                    .chain(alarm)
                     .chain(flush_at.filter(|_| state.fault.is_none()))
                     .chain(adapters)
                     .chain(tidy)
@@ -379,7 +395,7 @@ impl<T> Work<'_, T> {
         Seal {
             prev_end,
             incarnation: self.desk.queue.incarnation(),
-            latest_ms: now_ms(),
+            latest_ms: self.shared.settings.clock.wall_ms(),
             cursor: ledger.cursor(),
             counters: *ledger.counters(),
             compression: self.shared.settings.compression,
@@ -453,6 +469,16 @@ impl<T> Work<'_, T> {
             state.read_next = state.read_next.max(next);
             // What comes next may have been dropped: then it waits no more.
             let next = state.read_position();
+            let latest = block.header().latest_ms;
+            if state.expiry_ms().is_some_and(|limit| latest <= limit) {
+                let bytes = block.as_bytes().len() as u64;
+                let expired =
+                    state.expire_range(block.first().max(from)..block.end(), bytes, wakes);
+                state.note_expired(expired);
+                // What comes next may be in staging: receivers fetch that for themselves.
+                state.recv_waiters.wake_one(wakes);
+                return (state.phase == Phase::Open).then_some(next);
+            }
             let refill = Refill::from_disk(block, from);
             state.refill_bytes += refill.bytes();
             state.refill.push_back(refill);
@@ -499,6 +525,20 @@ impl<T> Work<'_, T> {
             state.ledger.clone()
         });
         self.tidy(&ledger);
+    }
+
+    /// Puts what is acknowledged on the device.
+    fn persist(&mut self, request: u64) {
+        let ledger = self.shared.enter(|state, _| state.ledger.clone());
+        let result = self.desk.queue.checkpoint_durably(&ledger).err();
+        if let Some(error) = &result {
+            self.note_trouble(error);
+        }
+        self.shared.enter(|state, wakes| {
+            state.persist.done = request;
+            state.persist.result = result;
+            state.life_waiters.wake_all(wakes);
+        });
     }
 
     fn tidy(&mut self, ledger: &Ledger) {
@@ -581,6 +621,11 @@ impl<T> Work<'_, T> {
         let figures = self.desk.queue.figures();
         self.shared.enter(|state, _| state.take_figures(&figures));
         Ok(true)
+    }
+
+    /// Writes down dead letters.
+    fn set_aside(&mut self) {
+        todo!()
     }
 
     /// Records a failure; one that can't heal stops the use of the store.

@@ -1,14 +1,18 @@
 //! A crossbeam source in, a crossbeam sink out: two threads.
 
+use crate::attach::Attached;
 use crate::codec::Codec;
 use crate::config::{Builder, OnRejected};
 use crate::core::Shared;
+use crate::deliver::Back;
 use crate::error::{OpenError, RecvError, SendError, StoreError};
-use crate::lend::Attached;
+use crate::held::{Parcel, Slip};
+use crate::take::Places;
 use crate::wait::{Ticket, block_until};
 use crate::{DiskBufferedChannel, Receiver, Sender};
 use crossbeam_channel as channel;
 use crossbeam_channel::select;
+use std::collections::VecDeque;
 use std::io;
 use std::iter;
 use std::sync::Arc;
@@ -54,6 +58,7 @@ where
         end: End::new(opened.sender().shared()),
         rx: opened.receiver(),
         sink,
+        out: VecDeque::new(),
     };
     let dir = inlet.end.shared.settings.dir.clone();
     start("overspill-in", &dir, move || inlet.run())?;
@@ -181,44 +186,56 @@ struct Outlet<T> {
     end: End<T>,
     rx: Receiver<T>,
     sink: channel::Sender<T>,
+    /// What is in the sink and was not seen taken, oldest first.
+    out: VecDeque<Slip>,
 }
 
 impl<T> Outlet<T> {
     fn run(mut self) {
-        let mut ticket = Ticket::default();
         loop {
-            let lent = block_until(None, |waker| {
-                self.end.shared.poll_lend(&mut ticket, Some(waker))
-            });
-            match lent {
-                Some(Ok(item)) => {
-                    if !self.deliver(item) {
+            match self.next() {
+                Ok(parcel) => {
+                    if !self.deliver(parcel) {
                         break;
                     }
                     self.settle();
                 }
-                Some(Err(RecvError::Closed)) => {
+                Err(RecvError::Closed) => {
                     self.watch_the_rest();
                     break;
                 }
-                _ => break,
+                Err(_) => break,
             }
         }
         self.settle();
-        let Self { end, rx, sink } = self;
+        let Self { end, rx, sink, .. } = self;
         drop(sink);
         drop(end);
         // This may be the last handle: then it halts the channel, for which this side must be detached.
         drop(rx);
     }
 
-    /// Puts a lent item into the sink; false when it can't go on.
-    fn deliver(&mut self, item: T) -> bool {
-        let mut item = item;
+    /// The next item. It ends when nothing is left but what is in the sink.
+    fn next(&self) -> Result<Parcel<T>, RecvError> {
+        let shared = &self.end.shared;
+        let mut places = Places::default();
+        let own = self.out.len() as u64;
+        block_until(None, |waker| {
+            shared.poll_deliver(own, &mut places, Some(waker))
+        })
+        .unwrap_or(Err(RecvError::Halted))
+    }
+
+    /// Puts an item into the sink; false when it can't go on.
+    fn deliver(&mut self, parcel: Parcel<T>) -> bool {
+        let Parcel { mut item, slip } = parcel;
         while !self.end.is_halting() {
             select! {
                 send(self.sink, item) -> sent => match sent {
-                    Ok(()) => return true,
+                    Ok(()) => {
+                        self.out.push_back(slip);
+                        return true;
+                    }
                     Err(back) => {
                         item = back.into_inner();
                         break;
@@ -227,13 +244,17 @@ impl<T> Outlet<T> {
                 recv(self.end.signal) -> _ => {}
             }
         }
-        self.end.shared.return_loan(item);
+        self.end
+            .shared
+            .take_back([Parcel { item, slip }], Back::Unseen);
         false
     }
 
     /// What is not in the sink any more was taken.
-    fn settle(&self) {
-        self.end.shared.settle(self.sink.len());
+    fn settle(&mut self) {
+        let taken = self.out.len().saturating_sub(self.sink.len());
+        // After a halt it is too late: then they come again.
+        let _ = self.end.shared.acknowledge(self.out.drain(..taken));
     }
 
     /// Everything was delivered: waits until it is taken, or the channel is halted.

@@ -1,12 +1,15 @@
 //! A tokio source in, a tokio sink out: two tasks.
 
+use crate::attach::Attached;
 use crate::codec::Codec;
 use crate::config::{Builder, OnRejected};
 use crate::core::Shared;
 use crate::error::{OpenError, RecvError, SendError};
-use crate::lend::Attached;
+use crate::held::{Parcel, Slip};
+use crate::take::Places;
 use crate::wait::Ticket;
 use crate::{DiskBufferedChannel, Receiver, Sender};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::iter;
 use std::sync::Arc;
@@ -103,17 +106,17 @@ impl<T> End<T> {
         poll_fn(|cx| watch.0.poll_halting(&mut watch.1, cx.waker())).await;
     }
 
-    /// The next item, lent.
-    async fn lend(&self) -> Result<T, RecvError> {
-        struct Lending<'a, T>(&'a Arc<Shared<T>>, Ticket);
-        impl<T> Drop for Lending<'_, T> {
+    /// The next item. It ends when nothing is left but `own` deliveries.
+    async fn next(&self, own: u64) -> Result<Parcel<T>, RecvError> {
+        struct Taking<'a, T>(&'a Arc<Shared<T>>, Places);
+        impl<T> Drop for Taking<'_, T> {
             fn drop(&mut self) {
                 self.0.leave_recv(&mut self.1);
             }
         }
-        let mut lending = Lending(&self.shared, Ticket::default());
-        let lending = &mut lending;
-        poll_fn(|cx| lending.0.poll_lend(&mut lending.1, Some(cx.waker()))).await
+        let mut taking = Taking(&self.shared, Places::default());
+        let taking = &mut taking;
+        poll_fn(|cx| taking.0.poll_deliver(own, &mut taking.1, Some(cx.waker()))).await
     }
 }
 
@@ -197,49 +200,55 @@ struct Outlet<T> {
 
 impl<T: Send + 'static> Outlet<T> {
     async fn run(self) {
+        let Self { end, rx, sink } = self;
+        // What is in the sink and was not seen taken, oldest first.
+        let mut out = VecDeque::new();
         loop {
-            // The place comes first: an item that is lent can then always be handed on.
+            // The place comes first: an item that is out can then always be handed on.
             let permit = ::tokio::select! {
                 biased;
-                () = self.end.halting() => break,
-                permit = self.sink.reserve() => permit,
+                () = end.halting() => break,
+                permit = sink.reserve() => permit,
             };
             let Ok(permit) = permit else { break };
-            match self.end.lend().await {
-                Ok(item) => permit.send(item),
+            match end.next(out.len() as u64).await {
+                Ok(Parcel { item, slip }) => {
+                    permit.send(item);
+                    out.push_back(slip);
+                }
                 Err(error) => {
                     drop(permit);
                     if error == RecvError::Closed {
-                        self.watch_the_rest().await;
+                        watch_the_rest(&end, &sink).await;
                     }
                     break;
                 }
             }
-            self.settle();
+            settle(&end, &sink, &mut out);
         }
-        self.settle();
-        let Self { end, rx, sink } = self;
+        settle(&end, &sink, &mut out);
         drop(sink);
         drop(end);
         // This may be the last handle: then it halts the channel, which blocks and needs this side detached.
         let _ = ::tokio::task::spawn_blocking(move || drop(rx)).await;
     }
+}
 
-    /// What is not in the sink any more was taken. A sink whose consumer is gone takes nothing.
-    fn settle(&self) {
-        if !self.sink.is_closed() {
-            self.end
-                .shared
-                .settle(self.sink.max_capacity() - self.sink.capacity());
-        }
+/// What is not in the sink any more was taken. A sink whose consumer is gone takes nothing.
+fn settle<T>(end: &End<T>, sink: &mpsc::Sender<T>, out: &mut VecDeque<Slip>) {
+    if !sink.is_closed() {
+        let here = sink.max_capacity() - sink.capacity();
+        let taken = out.len().saturating_sub(here);
+        // After a halt it is too late: then they come again.
+        let _ = end.shared.acknowledge(out.drain(..taken));
     }
+}
 
-    /// Everything was delivered: waits until it is taken, or the channel is halted.
-    async fn watch_the_rest(&self) {
-        ::tokio::select! {
-            biased;
-            () = self.end.halting() => {}
-            _ = self.sink.reserve_many(self.sink.max_capacity()) => {}
-        }
+/// Everything was delivered: waits until it is taken, or the channel is halted.
+async fn watch_the_rest<T>(end: &End<T>, sink: &mpsc::Sender<T>) {
+    ::tokio::select! {
+        biased;
+        () = end.halting() => {}
+        _ = sink.reserve_many(sink.max_capacity()) => {}
     }
 }

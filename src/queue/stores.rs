@@ -1,6 +1,7 @@
 //! Which store a channel gets, and the sizes that suit it.
 
 use crate::block::HEADER_LEN;
+use crate::clock::to_ms;
 use crate::config::{Settings, Storage};
 use crate::dir::{Directory, Identity, StoreKind, fs};
 use crate::error::{ConfigError, OpenError};
@@ -75,6 +76,10 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         checkpoint_bytes: share.clamp(1, CHECKPOINT_BYTES),
         block_bytes: block_bytes(settings),
         write_ahead: settings.is_write_ahead(),
+        max_age_ms: settings.max_age.map(to_ms),
+        in_flight_max: settings.in_flight_max as u64,
+        max_attempts: settings.max_attempts,
+        backoff: settings.backoff,
     }
 }
 

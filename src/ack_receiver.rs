@@ -1,0 +1,289 @@
+//! The receiving end whose items must be acknowledged.
+
+use crate::batch::Batch;
+use crate::channel::Handle;
+use crate::core::Shared;
+use crate::deliver::Back;
+use crate::delivery::Delivery;
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::held::Parcel;
+use crate::sender::both_ends;
+use crate::stats::Stats;
+use crate::stream::DeliveryStream;
+use crate::sync;
+use crate::take::Places;
+use crate::verbs::{Receives, Receiving, verbs};
+use crate::wait::{Alarm, block_until};
+use std::fmt;
+use std::future::poll_fn;
+use std::iter::FusedIterator;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// The receiving end of a channel whose items must be acknowledged: each is a [`Delivery`]. Clones share the items.
+///
+/// An item that comes back (released, dropped, not acknowledged) is delivered again ahead of those that were never
+/// delivered, to one receiver at a time. [`recv`](Self::recv) and its kin end with [`RecvError::Closed`] only when nothing is pending and
+/// nothing is out. Where only memory has an item, it is encoded as it goes out: a halt saves it whatever its consumer does.
+///
+/// # Examples
+///
+/// ```
+/// # use overspill::DiskBufferedChannel;
+/// # let dir = tempfile::tempdir()?;
+/// # fn deliver(_: &u32) -> bool { true }
+/// let channel = DiskBufferedChannel::<u32>::open(dir.path().join("spool"))?;
+/// channel.sender().send_all(&mut (0..3))?;
+/// channel.close();
+/// for delivery in &channel.acking_receiver() {
+///     if deliver(&delivery) {
+///         delivery.ack()?;
+///     } else {
+///         delivery.release();
+///     }
+/// }
+/// assert_eq!(channel.stats().acknowledged, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct AckReceiver<T> {
+    handle: Handle<T>,
+}
+
+impl<T> AckReceiver<T> {
+    pub(crate) fn new(handle: Handle<T>) -> Self {
+        Self { handle }
+    }
+
+    fn deliver(&self, parcel: Parcel<T>) -> Delivery<T> {
+        Delivery::new(Arc::clone(&self.handle.shared), parcel)
+    }
+}
+
+impl<T> Receives<T> for AckReceiver<T> {
+    type Item = Delivery<T>;
+
+    fn poll_one(
+        &self,
+        places: &mut Places,
+        waker: Option<&Waker>,
+    ) -> Poll<Result<Delivery<T>, RecvError>> {
+        let shared = &self.handle.shared;
+        let taken = shared.poll_deliver(0, places, waker);
+        taken.map_ok(|parcel| self.deliver(parcel))
+    }
+
+    fn poll_many(
+        &self,
+        into: &mut Vec<Delivery<T>>,
+        max: usize,
+        places: &mut Places,
+        waker: Option<&Waker>,
+    ) -> Poll<Result<usize, RecvError>> {
+        let shared = &self.handle.shared;
+        let mut parcels = Vec::new();
+        let taken = shared.poll_deliver_many(&mut parcels, max, u64::MAX, places, waker);
+        taken.map_ok(|()| {
+            let count = parcels.len();
+            into.extend(parcels.into_iter().map(|parcel| self.deliver(parcel)));
+            count
+        })
+    }
+
+    fn leave(&self, places: &mut Places) {
+        self.handle.shared.leave_recv(places);
+    }
+}
+
+verbs!(
+    AckReceiver,
+    Delivery<T>,
+    DeliveryIter,
+    DeliveryTryIter,
+    DeliveryIntoIter
+);
+
+impl<T> AckReceiver<T> {
+    /// Receives a batch: waits for the first item, then up to `linger` for more, until there are `max_items` of them or
+    /// they have `max_bytes` encoded. One item is always taken, whatever its size.
+    ///
+    /// It doesn't wait for what can't come: after the intake has ended, or when as many deliveries are out as may be.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_batch(
+        &self,
+        max_items: usize,
+        max_bytes: u64,
+        linger: Duration,
+    ) -> Result<Batch<T>, RecvError> {
+        let mut gathering = Gathering::new(&self.handle.shared, max_items, max_bytes, linger);
+        block_until(None, |waker| gathering.poll_first(waker)).unwrap_or(Err(RecvError::Halted))?;
+        // Past the time there is nothing to be had but what is there.
+        block_until(gathering.until, |waker| gathering.poll_more(waker)).unwrap_or(Ok(()))?;
+        Ok(gathering.finish())
+    }
+
+    /// As [`recv_batch`](Self::recv_batch), without blocking the runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: what it has gathered goes back in its place.
+    pub async fn recv_batch_async(
+        &self,
+        max_items: usize,
+        max_bytes: u64,
+        linger: Duration,
+    ) -> Result<Batch<T>, RecvError> {
+        let mut gathering = Gathering::new(&self.handle.shared, max_items, max_bytes, linger);
+        let polled = &mut gathering;
+        poll_fn(|cx| polled.poll_first(cx.waker())).await?;
+        poll_fn(|cx| polled.poll_more_by_the_clock(cx.waker())).await?;
+        Ok(gathering.finish())
+    }
+
+    /// The deliveries as a stream: owned, fused, and it can be moved while it is polled.
+    pub fn stream(&self) -> DeliveryStream<T> {
+        DeliveryStream::new(self.clone())
+    }
+}
+
+both_ends!(AckReceiver);
+
+/// A batch in the making. What it holds when it is dropped goes back as if it had never been out.
+struct Gathering<'a, T> {
+    shared: &'a Arc<Shared<T>>,
+    places: Places,
+    parcels: Vec<Parcel<T>>,
+    max_items: usize,
+    max_bytes: u64,
+    linger: Duration,
+    /// When it stops waiting.
+    until: Option<Instant>,
+    alarm: Option<Alarm>,
+}
+
+impl<'a, T> Gathering<'a, T> {
+    fn new(shared: &'a Arc<Shared<T>>, max_items: usize, max_bytes: u64, linger: Duration) -> Self {
+        Self {
+            shared,
+            places: Places::default(),
+            parcels: Vec::new(),
+            max_items: max_items.max(1),
+            max_bytes,
+            linger,
+            until: None,
+            alarm: None,
+        }
+    }
+
+    /// Waits for the first items.
+    fn poll_first(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
+        let taken = self.take(waker);
+        if taken.is_ready() {
+            self.until = sync::now().checked_add(self.linger);
+        }
+        taken
+    }
+
+    /// Takes what there is now; ready when it is enough or no more can come.
+    fn poll_more(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
+        while !self.is_full() {
+            match self.take(waker) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(RecvError::Halted)) => return Poll::Ready(Err(RecvError::Halted)),
+                // The next receive will say the same.
+                Poll::Ready(Err(_)) => break,
+                Poll::Pending if self.places.limit.is_held() => break,
+                Poll::Pending if self.shared.has_more_to_come() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// As [`poll_more`](Self::poll_more), woken when the time is up.
+    fn poll_more_by_the_clock(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
+        let polled = self.poll_more(waker);
+        let Some(until) = self.until.filter(|_| polled.is_pending()) else {
+            return polled;
+        };
+        if until <= sync::now() {
+            return Poll::Ready(Ok(()));
+        }
+        self.shared.enter(|state, wakes| {
+            state.alarms.set(&mut self.alarm, until, waker, wakes);
+            state.kick(wakes);
+        });
+        Poll::Pending
+    }
+
+    fn is_full(&self) -> bool {
+        self.parcels.len() >= self.max_items || self.bytes() >= self.max_bytes
+    }
+
+    fn bytes(&self) -> u64 {
+        self.parcels.iter().map(|parcel| parcel.slip.bytes).sum()
+    }
+
+    fn take(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
+        let room = self.max_items - self.parcels.len();
+        let bytes = self.max_bytes.saturating_sub(self.bytes());
+        let taken = self.shared.poll_deliver_many(
+            &mut self.parcels,
+            room,
+            bytes,
+            &mut self.places,
+            Some(waker),
+        );
+        if matches!(taken, Poll::Ready(Ok(()))) {
+            self.trim();
+        }
+        taken
+    }
+
+    /// Gives back what is too much: some sizes are known only once an item is out.
+    fn trim(&mut self) {
+        let mut bytes = 0_u64;
+        let mut fits = |parcel: &Parcel<T>| {
+            bytes = bytes.saturating_add(parcel.slip.bytes);
+            bytes <= self.max_bytes
+        };
+        let kept = self
+            .parcels
+            .iter()
+            .take_while(|parcel| fits(parcel))
+            .count();
+        let surplus = self
+            .parcels
+            .split_off(kept.clamp(1, self.parcels.len().max(1)));
+        if !surplus.is_empty() {
+            // What is just too large comes with the next batch: this one is as full as it gets.
+            self.max_items = self.parcels.len();
+            self.shared.take_back(surplus, Back::Unseen);
+        }
+    }
+
+    fn finish(mut self) -> Batch<T> {
+        Batch::new(Arc::clone(self.shared), std::mem::take(&mut self.parcels))
+    }
+}
+
+impl<T> Drop for Gathering<'_, T> {
+    fn drop(&mut self) {
+        self.shared.leave_recv(&mut self.places);
+        if let Some(alarm) = self.alarm.take() {
+            self.shared
+                .enter(|state, wakes| state.alarms.cancel(alarm, wakes));
+        }
+        let parcels = std::mem::take(&mut self.parcels);
+        if !parcels.is_empty() {
+            self.shared.take_back(parcels, Back::Unseen);
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Items that are out but not finished: how they go out, and what may become of them.
+
+use crate::clock::to_ms;
+use crate::core::{Shared, keep_buffer};
+use crate::dead::Doomed;
+use crate::error::{AckError, RecvError, SendError};
+use crate::held::{Parcel, Slip};
+use crate::ledger::Outcome;
+use crate::refill::encode_item;
+use crate::seq::Seq;
+use crate::state::{Phase, State};
+use crate::take::Places;
+use crate::wait::{Ticket, Wakes};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Why an item comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Back {
+    /// Nobody looked at it as a consumer would: it was never out.
+    Unseen,
+    /// An outage, a cancelled future: it is not the item's fault.
+    Released,
+    /// The item can't be handled, now or never. It waits as long as is said, or as the back-off says.
+    Failed(Option<Duration>),
+}
+
+impl<T> Shared<T> {
+    /// The next item, which stays unfinished. The caller knows of `own_out` deliveries that will not come back.
+    pub(crate) fn poll_deliver(
+        self: &Arc<Self>,
+        own_out: u64,
+        places: &mut Places,
+        waker: Option<&Waker>,
+    ) -> Poll<Result<Parcel<T>, RecvError>> {
+        let taken = self.poll_take(places, waker, |state, wakes| state.take_out(own_out, wakes));
+        taken.map_ok(|mut parcel| {
+            if parcel.slip.awaits_record {
+                self.leave_records(std::slice::from_mut(&mut parcel));
+            }
+            parcel
+        })
+    }
+
+    /// At least one and at most `max` items, appended to `into`; of `max_bytes` together, or one.
+    pub(crate) fn poll_deliver_many(
+        self: &Arc<Self>,
+        into: &mut Vec<Parcel<T>>,
+        max: usize,
+        max_bytes: u64,
+        places: &mut Places,
+        waker: Option<&Waker>,
+    ) -> Poll<Result<(), RecvError>> {
+        let before = into.len();
+        let taken = self.poll_take(places, waker, |state, wakes| {
+            state.take_out_many(into, max, max_bytes, wakes)
+        });
+        taken.map_ok(|()| {
+            let new = into.get_mut(before..).unwrap_or_default();
+            if new.iter().any(|parcel| parcel.slip.awaits_record) {
+                self.leave_records(new);
+            }
+        })
+    }
+
+    /// Leaves encodings with the channel, outside the lock: what only memory has must be saved by a halt, whatever its
+    /// consumer does meanwhile.
+    fn leave_records(self: &Arc<Self>, parcels: &mut [Parcel<T>]) {
+        let mut records = Vec::with_capacity(parcels.len());
+        for parcel in parcels
+            .iter_mut()
+            .filter(|parcel| parcel.slip.awaits_record)
+        {
+            let record = self.encoded(&parcel.item);
+            parcel.slip.bytes = record.as_ref().map_or(0, |record| record.len() as u64);
+            parcel.slip.awaits_record = false;
+            records.push((parcel.slip, record));
+        }
+        self.enter(|state, wakes| {
+            for (slip, record) in &mut records {
+                state.held.deposit(slip, record.as_mut());
+            }
+            state.handing -= records.len();
+            if state.phase == Phase::Halting || state.sync.wanted > state.sync.done {
+                state.kick(wakes);
+            }
+        });
+        for (_, record) in records {
+            keep_buffer(record);
+        }
+    }
+
+    fn encoded(&self, item: &T) -> Option<Vec<u8>> {
+        let mut buffer = crate::core::take_buffer();
+        match encode_item(item, self.codec.as_ref(), &mut buffer) {
+            Ok(()) if buffer.len() <= self.settings.item_bytes_max => Some(buffer),
+            _ => None,
+        }
+    }
+
+    /// Whether a receiver may wait for items with good reason.
+    pub(crate) fn has_more_to_come(&self) -> bool {
+        let state = self.state.lock();
+        !(state.is_drained() && (state.intake_closed || state.senders == 0))
+    }
+
+    /// Finishes deliveries.
+    pub(crate) fn acknowledge(
+        self: &Arc<Self>,
+        slips: impl IntoIterator<Item = Slip>,
+    ) -> Result<(), AckError> {
+        self.enter(|state, wakes| {
+            if !state.minds_deliveries() {
+                return Err(AckError::TooLate);
+            }
+            for slip in slips {
+                state.acknowledge_out(&slip, wakes);
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes deliveries back, to go out again ahead of everything that was never out.
+    pub(crate) fn take_back(
+        self: &Arc<Self>,
+        parcels: impl IntoIterator<Item = Parcel<T>>,
+        back: Back,
+    ) {
+        let mut parcels = parcels.into_iter();
+        let hopeless = self.enter(|state, wakes| {
+            if !state.minds_deliveries() {
+                // It is saved, or will be: from its encoding, or it is on disk.
+                return Vec::new();
+            }
+            parcels
+                .by_ref()
+                .filter_map(|parcel| state.take_back(parcel, back, wakes))
+                .collect()
+        });
+        for parcel in hopeless {
+            let reason = format!("failed {} times", parcel.slip.failures);
+            self.set_aside(parcel, reason);
+        }
+        // Whatever is left of them is dropped here, outside the lock.
+        drop(parcels);
+    }
+
+    /// Has the worker write an item that is out down as a dead letter.
+    pub(crate) fn set_aside(self: &Arc<Self>, parcel: Parcel<T>, reason: String) {
+        let Parcel { item, slip } = parcel;
+        let (bytes, reason) = match self.encode_item(item) {
+            Ok((item, bytes)) => {
+                drop(item);
+                (bytes, reason)
+            }
+            Err(SendError::Encode { source, .. }) => (
+                Vec::new(),
+                format!("{reason} (it can't be encoded: {source})"),
+            ),
+            Err(error) => (Vec::new(), format!("{reason} ({error})")),
+        };
+        self.enter(|state, wakes| {
+            if state.minds_deliveries() {
+                let doomed = Doomed {
+                    seq: slip.seq,
+                    incarnation: slip.incarnation,
+                    attempts: slip.failures,
+                    at_ms: state.clock.wall_ms(),
+                    reason,
+                    bytes,
+                    origin: state.held.origin(&slip),
+                    latest_ms: slip.latest_ms,
+                };
+                state.held.finish(&slip);
+                state.doom(vec![doomed], wakes);
+                state.limit_waiters.wake_one(wakes);
+            }
+        });
+    }
+
+    /// Asks for what is acknowledged to be put on the device; the number to wait for.
+    pub(crate) fn request_persist(self: &Arc<Self>) -> u64 {
+        self.enter(|state, wakes| {
+            state.persist.wanted += 1;
+            state.kick(wakes);
+            state.persist.wanted
+        })
+    }
+
+    /// Ready when that was done.
+    pub(crate) fn poll_persist(
+        self: &Arc<Self>,
+        request: u64,
+        ticket: &mut Ticket,
+        waker: &Waker,
+    ) -> Poll<Result<(), AckError>> {
+        self.enter(|state, wakes| {
+            let outcome = if state.persist.done >= request {
+                state
+                    .persist
+                    .result
+                    .clone()
+                    .map_or(Ok(()), |error| Err(AckError::Unconfirmed(error)))
+            } else if state
+                .halted
+                .as_ref()
+                .is_some_and(|halted| halted.fault.is_none())
+            {
+                // A halt puts everything on the device.
+                Ok(())
+            } else if let Some(fault) = state.failure() {
+                Err(AckError::Unconfirmed(fault))
+            } else {
+                state.life_waiters.register(ticket, waker, wakes);
+                return Poll::Pending;
+            };
+            state.life_waiters.leave(ticket, wakes);
+            Poll::Ready(outcome)
+        })
+    }
+}
+
+impl<T> State<T> {
+    /// What becomes of deliveries still makes a difference: a halt has not begun to save.
+    fn minds_deliveries(&self) -> bool {
+        self.phase != Phase::Halted && !self.is_saving
+    }
+
+    /// Puts one back; gives it up where it has failed too often.
+    fn take_back(
+        &mut self,
+        mut parcel: Parcel<T>,
+        back: Back,
+        wakes: &mut Wakes,
+    ) -> Option<Parcel<T>> {
+        let slip = &mut parcel.slip;
+        slip.is_repeat |= back != Back::Unseen;
+        let mut due = None;
+        if let Back::Failed(delay) = back {
+            slip.failures = self.ledger.note_failure(slip.seq);
+            let most = self.limits.max_attempts;
+            if most.is_some_and(|most| slip.failures >= most) {
+                return Some(parcel);
+            }
+            let delay = delay.unwrap_or_else(|| self.limits.backoff.after(slip.failures));
+            due = (!delay.is_zero()).then(|| self.clock.run_ms().saturating_add(to_ms(delay)));
+        }
+        self.held.put_back(parcel, due);
+        if due.is_some() {
+            // The worker is the one timer.
+            self.kick(wakes);
+        } else {
+            self.wake_for_ready(1, wakes);
+        }
+        None
+    }
+
+    /// What waited long enough is ready; when the next one will be.
+    pub(crate) fn release_due(&mut self, wakes: &mut Wakes) -> Option<u64> {
+        if self.held.waiting() > 0 {
+            let released = self.held.release_due(self.clock.run_ms());
+            self.wake_for_ready(released, wakes);
+        }
+        self.held.next_due()
+    }
+
+    /// Dead letters are written down: their items are finished.
+    pub(crate) fn finish_doomed(&mut self, seqs: &[Seq], wakes: &mut Wakes) {
+        for seq in seqs {
+            self.finish(*seq..*seq + 1, Outcome::DeadLettered, wakes);
+        }
+        self.doomed.remove(seqs.len());
+        self.note_acknowledged(1, wakes);
+        self.recv_waiters.wake_all(wakes);
+    }
+}

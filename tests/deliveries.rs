@@ -1,0 +1,630 @@
+//! At least once: what becomes of an item that is out, and of the channel while items are.
+
+mod common;
+
+use common::{Alarm, FOR_EVER, assert_conserved, block_on, wait_until};
+use overspill::{
+    AckError, AckReceiver, Delivery, DiskBufferedChannel, Durability, RecvError, RecvTimeoutError,
+    Storage, TryRecvError,
+};
+use std::collections::HashSet;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+use tempfile::TempDir;
+
+type Channel = DiskBufferedChannel<u64>;
+type Builder = overspill::Builder<u64>;
+
+/// Every store with every level that it has.
+fn kinds() -> [(Storage, Durability); 6] {
+    [
+        (Storage::Sled, Durability::Spill),
+        (Storage::Sled, Durability::Process),
+        (Storage::Log, Durability::Spill),
+        (Storage::Log, Durability::Process),
+        (Storage::Log, Durability::Interval(Duration::from_millis(1))),
+        (Storage::Log, Durability::Sync),
+    ]
+}
+
+/// Runs a scenario with every kind of channel; five items of front, the rest behind it.
+fn with_each_kind(scenario: impl Fn(&dyn Fn() -> Builder)) {
+    for (storage, durability) in kinds() {
+        let dir = tempfile::tempdir().unwrap();
+        scenario(&|| {
+            Channel::builder(dir.path().join("spool"))
+                .storage(storage)
+                .durability(durability.clone())
+                .memory_items(5)
+                .block_bytes(40)
+        });
+    }
+}
+
+fn open(dir: &TempDir) -> Channel {
+    builder(dir.path()).open().unwrap()
+}
+
+fn builder(dir: &Path) -> Builder {
+    Channel::builder(dir.join("spool"))
+        .storage(Storage::Log)
+        .memory_items(5)
+        .block_bytes(40)
+}
+
+fn send(channel: &Channel, items: std::ops::Range<u64>) {
+    channel.sender().send_all(&mut items.into_iter()).unwrap();
+}
+
+fn take(rx: &AckReceiver<u64>, count: usize) -> Vec<Delivery<u64>> {
+    (0..count)
+        .map(|_| rx.recv_timeout(FOR_EVER).unwrap())
+        .collect()
+}
+
+fn numbers(deliveries: &[Delivery<u64>]) -> Vec<u64> {
+    deliveries.iter().map(|delivery| **delivery).collect()
+}
+
+/// Everything that is left, in order, acknowledged.
+fn drain(channel: &Channel) -> Vec<u64> {
+    channel.close();
+    let rx = channel.acking_receiver();
+    rx.iter().map(Delivery::ack_and_take).collect()
+}
+
+#[test]
+fn released_items_come_back_first_in_their_order_and_no_failure_is_counted() {
+    with_each_kind(|builder| {
+        let channel = builder().open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..20);
+        let mut out = take(&rx, 12);
+        assert_eq!(channel.stats().in_flight, 12);
+        for index in [7, 2, 5] {
+            out.remove(index).release();
+        }
+        let again = take(&rx, 4);
+        assert_eq!(numbers(&again), [2, 6, 7, 12]);
+        assert!(again.iter().all(|delivery| delivery.attempt() == 1));
+        let stats = channel.stats();
+        assert_eq!((stats.redelivered, stats.in_flight), (3, 13));
+        assert_conserved(&stats);
+        drop(out);
+        drop(again);
+        assert_eq!(drain(&channel), (0..20).collect::<Vec<_>>());
+        assert_conserved(&channel.stats());
+    });
+}
+
+#[test]
+fn failures_are_counted_and_survive_a_restart() {
+    with_each_kind(|builder| {
+        let channel = builder().open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..3);
+        for attempt in 1..4 {
+            let delivery = rx.recv().unwrap();
+            assert_eq!((*delivery, delivery.attempt()), (0, attempt));
+            delivery.nack();
+        }
+        rx.recv().unwrap().release();
+        drop(rx);
+        channel.halt().unwrap();
+        drop(channel);
+
+        let channel = builder().open().unwrap();
+        let rx = channel.acking_receiver();
+        let attempts: Vec<_> = take(&rx, 3).iter().map(|d| (**d, d.attempt())).collect();
+        assert_eq!(attempts, [(0, 4), (1, 1), (2, 1)]);
+    });
+}
+
+#[test]
+fn a_consumer_that_panics_gives_its_item_back_as_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let rx = channel.acking_receiver();
+    send(&channel, 0..2);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _delivery = rx.recv().unwrap();
+        panic!("as a consumer may");
+    }));
+    assert!(panicked.is_err());
+    let again = take(&rx, 2);
+    let attempts: Vec<_> = again.iter().map(|d| (**d, d.attempt())).collect();
+    assert_eq!(attempts, [(0, 2), (1, 1)]);
+}
+
+#[test]
+fn a_halt_saves_what_is_out_in_its_place_and_a_late_ack_says_so() {
+    with_each_kind(|builder| {
+        let channel = builder().open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..20);
+        let mut out = take(&rx, 12);
+        for index in [9, 4, 0] {
+            out.remove(index).ack().unwrap();
+        }
+        out.remove(0).nack_after(FOR_EVER);
+        out.remove(0).release();
+        let report = channel.halt().unwrap();
+        assert_eq!((report.saved, report.in_flight), (17, 7));
+        assert_eq!(rx.recv().unwrap_err(), RecvError::Halted);
+        let mut late = out.into_iter();
+        assert_eq!(late.next().unwrap().ack(), Err(AckError::TooLate));
+        assert_eq!(late.next().unwrap().ack_and_take(), 5);
+        late.next().unwrap().nack();
+        late.next().unwrap().dead_letter("too late as well");
+        assert_conserved(&channel.stats());
+        drop(late);
+        drop(rx);
+        drop(channel);
+
+        let channel = builder().open().unwrap();
+        assert_eq!(channel.open_report().replayed, 17);
+        let expected: Vec<u64> = (0..20).filter(|n| ![0, 4, 9].contains(n)).collect();
+        assert_eq!(drain(&channel), expected);
+        let stats = channel.stats();
+        assert_conserved(&stats);
+        assert_eq!((stats.acknowledged, stats.accepted), (20, 20));
+    });
+}
+
+#[test]
+fn acknowledgements_in_any_order_survive_a_halt_exactly() {
+    with_each_kind(|builder| {
+        let channel = builder().memory_items(400).open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..1000);
+        for delivery in take(&rx, 900) {
+            if *delivery % 3 == 1 {
+                delivery.ack().unwrap();
+            }
+        }
+        drop(rx);
+        channel.halt().unwrap();
+        drop(channel);
+        let channel = builder().open().unwrap();
+        let left: Vec<u64> = (0..1000).filter(|n| *n >= 900 || n % 3 != 1).collect();
+        assert_eq!(drain(&channel), left);
+    });
+}
+
+#[test]
+fn a_delayed_item_waits_for_its_time_and_then_goes_first() {
+    with_each_kind(|builder| {
+        let channel = builder().manual_clock().open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..8);
+        rx.recv().unwrap().nack_after(Duration::from_secs(10));
+        rx.recv().unwrap().nack_after(Duration::from_secs(5));
+        assert_eq!(rx.recv().unwrap().ack_and_take(), 2);
+        channel.advance_clock(Duration::from_millis(4_999));
+        assert_eq!(rx.recv().unwrap().ack_and_take(), 3);
+        channel.advance_clock(Duration::from_millis(1));
+        let delivery = rx.recv().unwrap();
+        assert_eq!((*delivery, delivery.attempt()), (1, 2));
+        delivery.ack().unwrap();
+        assert_eq!(rx.recv().unwrap().ack_and_take(), 4);
+        channel.advance_clock(Duration::from_secs(5));
+        assert_eq!(rx.recv().unwrap().ack_and_take(), 0);
+        assert_conserved(&channel.stats());
+    });
+}
+
+#[test]
+fn a_receiver_that_waits_is_woken_when_a_delay_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let rx = channel.acking_receiver();
+    send(&channel, 0..1);
+    rx.recv().unwrap().nack_after(Duration::from_millis(20));
+    assert_eq!(rx.try_recv().unwrap_err(), TryRecvError::Empty);
+    assert_eq!(*rx.recv_timeout(FOR_EVER).unwrap(), 0);
+}
+
+#[test]
+fn failures_in_a_row_wait_longer_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let second = Duration::from_secs(1);
+    let channel = builder(dir.path())
+        .backoff(second, 3 * second)
+        .manual_clock()
+        .open()
+        .unwrap();
+    let rx = channel.acking_receiver();
+    send(&channel, 0..1);
+    for wait in [1, 2, 3, 3] {
+        rx.recv().unwrap().nack();
+        channel.advance_clock(wait * second - Duration::from_millis(1));
+        assert_eq!(rx.try_recv().unwrap_err(), TryRecvError::Empty);
+        channel.advance_clock(Duration::from_millis(1));
+    }
+    assert_eq!(rx.try_recv().unwrap().attempt(), 5);
+}
+
+#[test]
+fn no_more_are_out_than_may_be_and_an_ack_lets_the_next_one_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = builder(dir.path()).in_flight_max(3).open().unwrap();
+    let rx = channel.acking_receiver();
+    send(&channel, 0..10);
+    let mut out = take(&rx, 3);
+    assert_eq!(rx.try_recv().unwrap_err(), TryRecvError::Empty);
+    let mut many = Vec::new();
+    assert_eq!(rx.try_recv_many(&mut many, 5), Err(TryRecvError::Empty));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| rx.recv_timeout(FOR_EVER).map(Delivery::ack_and_take));
+        out.remove(1).ack().unwrap();
+        assert_eq!(waiting.join().unwrap(), Ok(3));
+    });
+    // What comes back may go out again at once.
+    out.remove(0).release();
+    assert_eq!(*rx.try_recv().unwrap(), 0);
+}
+
+#[test]
+fn every_waiting_receiver_gets_on_as_acknowledgements_make_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = builder(dir.path()).in_flight_max(2).open().unwrap();
+    let rx = channel.acking_receiver();
+    std::thread::scope(|scope| {
+        let consumers: Vec<_> = (0..4)
+            .map(|_| {
+                let rx = rx.clone();
+                scope.spawn(move || rx.iter().map(Delivery::ack_and_take).collect::<Vec<u64>>())
+            })
+            .collect();
+        send(&channel, 0..500);
+        channel.close();
+        let mut taken: Vec<u64> = consumers
+            .into_iter()
+            .flat_map(|consumer| consumer.join().unwrap())
+            .collect();
+        taken.sort_unstable();
+        assert_eq!(taken, (0..500).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_receiver_is_told_closed_only_when_nothing_is_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let (acking, plain) = (channel.acking_receiver(), channel.receiver());
+    send(&channel, 0..2);
+    let out = take(&acking, 2);
+    channel.close();
+    assert_eq!(acking.try_recv().unwrap_err(), TryRecvError::Empty);
+    assert_eq!(plain.try_recv(), Err(TryRecvError::Empty));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| acking.recv().map(Delivery::ack_and_take));
+        let mut out = out.into_iter();
+        out.next().unwrap().ack().unwrap();
+        out.next().unwrap().release();
+        assert_eq!(waiting.join().unwrap(), Ok(1));
+    });
+    assert_eq!(acking.recv().unwrap_err(), RecvError::Closed);
+    assert_eq!(plain.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn a_drain_waits_for_what_is_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let rx = channel.acking_receiver();
+    send(&channel, 0..1);
+    let out = rx.recv().unwrap();
+    std::thread::scope(|scope| {
+        let draining = scope.spawn(|| channel.drain(FOR_EVER).unwrap());
+        wait_until("the intake is closed", || channel.is_closed());
+        out.ack().unwrap();
+        assert_eq!(draining.join().unwrap().saved, 0);
+    });
+
+    let channel = open(&dir);
+    send(&channel, 1..2);
+    let rx = channel.acking_receiver();
+    let out = rx.recv().unwrap();
+    let report = channel.drain(Duration::from_millis(10)).unwrap();
+    assert_eq!((report.saved, report.in_flight), (1, 1));
+    assert_eq!(out.ack(), Err(AckError::TooLate));
+}
+
+#[test]
+fn plain_receivers_take_what_was_released_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    send(&channel, 0..9);
+    let out = take(&channel.acking_receiver(), 3);
+    let rx = channel.receiver();
+    assert_eq!(rx.recv(), Ok(3));
+    drop(out);
+    channel.close();
+    assert_eq!(rx.iter().collect::<Vec<_>>(), [0, 1, 2, 4, 5, 6, 7, 8]);
+    assert_conserved(&channel.stats());
+}
+
+#[test]
+fn a_batch_is_acknowledged_in_parts_and_the_rest_goes_back() {
+    with_each_kind(|builder| {
+        let channel = builder().open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..20);
+        let mut batch = rx.recv_batch(6, u64::MAX, FOR_EVER).unwrap();
+        assert_eq!(
+            batch.iter().copied().collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4, 5]
+        );
+        batch.ack_first(2).unwrap();
+        batch.ack_first(1).unwrap();
+        assert_eq!(batch.len(), 3);
+        let mut deliveries = batch.into_deliveries();
+        deliveries.remove(1).ack().unwrap();
+        drop(deliveries);
+        let batch = rx.recv_batch(3, u64::MAX, FOR_EVER).unwrap();
+        assert_eq!((&batch).into_iter().copied().collect::<Vec<_>>(), [3, 5, 6]);
+        batch.ack().unwrap();
+        assert_conserved(&channel.stats());
+        assert_eq!(drain(&channel), (7..20).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_batch_ends_at_its_bytes_but_holds_one_item_at_least() {
+    with_each_kind(|builder| {
+        let channel = builder().open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..20);
+        let batch = rx.recv_batch(100, 0, FOR_EVER).unwrap();
+        assert_eq!(batch.len(), 1);
+        // However they came, these numbers are encoded in one to five bytes.
+        let more = rx.recv_batch(100, 12, FOR_EVER).unwrap();
+        assert!((2..=12).contains(&more.len()), "{more:?}");
+        assert_eq!(more.iter().next(), Some(&1));
+        drop((batch, more));
+        assert_eq!(
+            channel.stats().redelivered,
+            0,
+            "nobody has seen them twice yet"
+        );
+        assert_eq!(drain(&channel), (0..20).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_batch_lingers_for_more_and_no_longer_than_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let (tx, rx) = (channel.sender(), channel.acking_receiver());
+    send(&channel, 0..2);
+    let batch = rx
+        .recv_batch(5, u64::MAX, Duration::from_millis(20))
+        .unwrap();
+    assert_eq!(batch.len(), 2);
+    batch.ack().unwrap();
+
+    send(&channel, 2..3);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| rx.recv_batch(3, u64::MAX, FOR_EVER).unwrap());
+        wait_until("the first is out", || channel.stats().in_flight == 1);
+        tx.send(3).unwrap();
+        tx.send(4).unwrap();
+        let batch = waiting.join().unwrap();
+        assert_eq!(batch.iter().copied().collect::<Vec<_>>(), [2, 3, 4]);
+    });
+    // After a close nothing more can come, so it doesn't wait.
+    channel.close();
+    assert_eq!(rx.recv_batch(9, u64::MAX, FOR_EVER).unwrap().len(), 3);
+}
+
+#[test]
+fn an_async_batch_lingers_without_a_runtime_and_gives_all_back_when_it_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let (tx, rx) = (channel.sender(), channel.acking_receiver());
+    send(&channel, 0..2);
+    let batch = block_on(rx.recv_batch_async(5, u64::MAX, Duration::from_millis(20))).unwrap();
+    assert_eq!(batch.len(), 2);
+    batch.ack().unwrap();
+
+    let alarm = Alarm::new();
+    {
+        let mut future = pin!(rx.recv_batch_async(3, u64::MAX, FOR_EVER));
+        assert!(alarm.poll(future.as_mut()).is_pending());
+        tx.send(2).unwrap();
+        assert!(alarm.poll(future.as_mut()).is_pending());
+        assert_eq!(channel.stats().in_flight, 1);
+    }
+    let stats = channel.stats();
+    assert_eq!((stats.in_flight, stats.pending), (0, 1));
+    let delivery = rx.try_recv().unwrap();
+    assert_eq!((*delivery, channel.stats().redelivered), (2, 0));
+}
+
+#[test]
+fn every_async_verb_delivers_and_its_drop_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let (tx, rx) = (channel.sender(), channel.acking_receiver());
+    {
+        let alarm = Alarm::new();
+        let mut one = pin!(rx.recv_async());
+        let mut many = Vec::new();
+        let mut several = pin!(rx.recv_many_async(&mut many, 2));
+        assert!(alarm.poll(one.as_mut()).is_pending());
+        assert!(alarm.poll(several.as_mut()).is_pending());
+        tx.send(0).unwrap();
+        alarm.wait();
+    }
+    assert_eq!(channel.stats().pending, 1);
+    let mut many = Vec::new();
+    send(&channel, 1..4);
+    assert_eq!(block_on(rx.recv_many_async(&mut many, 3)), Ok(3));
+    assert_eq!(numbers(&many), [0, 1, 2]);
+    let mut stream = Box::pin(rx.stream());
+    let next = block_on(std::future::poll_fn(|cx| {
+        futures_core::Stream::poll_next(stream.as_mut(), cx)
+    }));
+    assert_eq!(next.map(Delivery::ack_and_take), Some(3));
+    many.clear();
+    assert_eq!(drain(&channel), [0, 1, 2]);
+    let ended = futures_core::Stream::poll_next(
+        stream.as_mut(),
+        &mut std::task::Context::from_waker(std::task::Waker::noop()),
+    );
+    assert!(matches!(ended, Poll::Ready(None)));
+}
+
+#[test]
+fn what_was_synced_survives_a_crash_also_while_it_is_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let rx = channel.acking_receiver();
+    send(&channel, 0..9);
+    let mut out = take(&rx, 4);
+    out.remove(3).release();
+    assert!(channel.stats().at_risk_items >= 5);
+    channel.sync().unwrap();
+    assert_eq!(channel.stats().at_risk_items, 0);
+    out.remove(1).ack_sync().unwrap();
+    channel.crash();
+    assert_eq!(out.remove(0).ack(), Err(AckError::TooLate));
+    drop((out, rx, channel));
+
+    let channel = open(&dir);
+    assert_eq!(drain(&channel), [0, 2, 3, 4, 5, 6, 7, 8]);
+    assert_conserved(&channel.stats());
+}
+
+#[test]
+fn an_acknowledgement_that_was_put_on_the_device_is_never_forgotten() {
+    with_each_kind(|builder| {
+        let channel = builder().open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..20);
+        channel.sync().unwrap();
+        let mut out = take(&rx, 10);
+        out.remove(6).ack_sync().unwrap();
+        block_on(out.remove(2).ack_sync_async()).unwrap();
+        channel.crash();
+        drop((out, rx, channel));
+        let channel = builder().open().unwrap();
+        let left: Vec<u64> = (0..20).filter(|n| ![2, 6].contains(n)).collect();
+        assert_eq!(drain(&channel), left);
+    });
+}
+
+#[test]
+fn no_two_items_ever_have_one_id() {
+    with_each_kind(|builder| {
+        let mut seen = HashSet::new();
+        for round in 0..6_u64 {
+            let channel = builder().open().unwrap();
+            let rx = channel.acking_receiver();
+            send(&channel, round * 10..round * 10 + 10);
+            for delivery in take(&rx, 8) {
+                let (id, item) = (delivery.id(), *delivery);
+                // An item that comes again has the id that it had.
+                let others = seen.iter().filter(|(known, _)| *known == id);
+                assert!(others.clone().all(|(_, of)| *of == item), "{id}");
+                seen.insert((id, item));
+                if item % 2 == 0 {
+                    delivery.ack().unwrap();
+                }
+            }
+            drop(rx);
+            if round % 2 == 0 {
+                channel.crash();
+            } else {
+                channel.halt().unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn items_that_are_too_old_are_dropped_and_counted_and_the_young_ones_are_not() {
+    with_each_kind(|builder| {
+        let hour = Duration::from_secs(3600);
+        let channel = builder().max_age(hour).manual_clock().open().unwrap();
+        let rx = channel.acking_receiver();
+        send(&channel, 0..12);
+        let kept = rx.recv().unwrap();
+        channel.advance_clock(hour / 2);
+        send(&channel, 12..24);
+        channel.advance_clock(hour / 2 + hour / 15);
+        let delivery = rx.recv().unwrap();
+        assert_eq!(*delivery, 12);
+        let stats = channel.stats();
+        assert_eq!(stats.dropped.expired, 11);
+        assert_conserved(&stats);
+        // What is out is nobody's to drop.
+        kept.ack().unwrap();
+        delivery.release();
+        channel.advance_clock(hour);
+        assert_eq!(
+            rx.recv_timeout(Duration::from_millis(1)).unwrap_err(),
+            RecvTimeoutError::Timeout
+        );
+        let stats = channel.stats();
+        assert_eq!((stats.dropped.expired, stats.pending), (23, 0));
+        assert_conserved(&stats);
+    });
+}
+
+#[test]
+fn ages_go_on_across_a_restart() {
+    with_each_kind(|builder| {
+        let age = Duration::from_millis(400);
+        let channel = builder().max_age(age).open().unwrap();
+        send(&channel, 0..12);
+        channel.halt().unwrap();
+        drop(channel);
+        std::thread::sleep(age + age / 8);
+        let channel = builder().max_age(age).open().unwrap();
+        send(&channel, 12..13);
+        assert_eq!(drain(&channel), [12]);
+        let stats = channel.stats();
+        assert_eq!(stats.dropped.expired, 12);
+        assert_conserved(&stats);
+    });
+}
+
+#[test]
+fn a_delivery_outlives_every_handle_and_says_that_it_is_too_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let rx = channel.acking_receiver();
+    send(&channel, 0..2);
+    let out = rx.recv().unwrap();
+    drop(rx);
+    drop(channel);
+    assert_eq!(out.ack(), Err(AckError::TooLate));
+    let channel = open(&dir);
+    assert_eq!(drain(&channel), [0, 1]);
+}
+
+#[test]
+fn a_future_that_was_woken_for_an_item_and_is_dropped_passes_it_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let rx = channel.acking_receiver();
+    send(&channel, 0..1);
+    let out = rx.recv().unwrap();
+    let (first, second) = (Alarm::new(), Alarm::new());
+    let mut waiting = pin!(rx.recv_async());
+    {
+        let mut woken: std::pin::Pin<Box<dyn Future<Output = _>>> = Box::pin(rx.recv_async());
+        assert!(first.poll(woken.as_mut()).is_pending());
+        assert!(second.poll(waiting.as_mut()).is_pending());
+        out.release();
+        assert!(first.rang() && !second.rang());
+    }
+    second.wait();
+    assert!(matches!(second.poll(waiting.as_mut()), Poll::Ready(Ok(delivery)) if *delivery == 0));
+}
