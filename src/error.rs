@@ -65,6 +65,16 @@ pub enum StoreError {
         /// Bytes that the quota and the file system leave.
         available: u64,
     },
+    /// The dead letters have no room: requeue or purge them.
+    #[error("no room for dead letters under {}: {needed} bytes needed, the limit is {limit}", path.display())]
+    DeadLettersFull {
+        /// The directory of the dead letters.
+        path: PathBuf,
+        /// Bytes that had to be written.
+        needed: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
 }
 
 impl StoreError {
@@ -76,10 +86,10 @@ impl StoreError {
         }
     }
 
-    /// True for everything that heals when space returns: quota, ENOSPC, EDQUOT.
+    /// True for everything that heals when space returns: quota, limit of the dead letters, ENOSPC, EDQUOT.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Full { .. } => true,
+            Self::Full { .. } | Self::DeadLettersFull { .. } => true,
             Self::Io { source, .. } => {
                 matches!(
                     source.kind(),
@@ -103,7 +113,8 @@ impl StoreError {
             | Self::Hung { path, .. }
             | Self::Damaged { path, .. }
             | Self::Unsupported { path, .. }
-            | Self::Full { path, .. } => path,
+            | Self::Full { path, .. }
+            | Self::DeadLettersFull { path, .. } => path,
         }
     }
 
@@ -111,7 +122,7 @@ impl StoreError {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Io { source, .. } => source.kind(),
-            Self::Full { .. } => io::ErrorKind::StorageFull,
+            Self::Full { .. } | Self::DeadLettersFull { .. } => io::ErrorKind::StorageFull,
             Self::Hung { .. } => io::ErrorKind::TimedOut,
             Self::Damaged { .. } => io::ErrorKind::InvalidData,
             Self::Unsupported { .. } => io::ErrorKind::Unsupported,
