@@ -22,11 +22,20 @@ fn open(disk: &SimDisk) -> Result<Contents, OpenError> {
 /// Runs `check` on every state that a crash after any change to `disk` may leave, with the number of changes that
 /// had been made. Returns how many states that were.
 fn after_every_crash(disk: &SimDisk, check: impl Fn(usize, SimDisk)) -> usize {
+    sample_every_crash(disk, SAMPLE, check)
+}
+
+/// The same with so many of the states that a power cut may leave.
+pub(super) fn sample_every_crash(
+    disk: &SimDisk,
+    sample: Sample,
+    check: impl Fn(usize, SimDisk),
+) -> usize {
     let (mut device, changes) = disk.history();
     let mut states = 0;
     for made in 0..=changes.len() {
         let process: Device = device.clone();
-        for image in device.images(SAMPLE).into_iter().chain([process]) {
+        for image in device.images(sample).into_iter().chain([process]) {
             states += 1;
             check(made, SimDisk::of(image));
         }
