@@ -139,7 +139,7 @@ pub use codec::Json;
 pub use codec::{Bincode, Bytes, Codec};
 pub use config::{Builder, Durability, Storage, WhenFull};
 pub use delivery::{Delivery, ItemId};
-pub use dir::Quarantined;
+pub use dir::{DeadLetter, DeadLetters, Quarantined};
 pub use error::{
     AckError, CodecError, ConfigError, HaltError, HaltFault, HaltReport, OpenError, RecvError,
     RecvTimeoutError, SchemaTag, SendError, SendTimeoutError, StoreError, SyncError, TryRecvError,

@@ -18,11 +18,19 @@ mod checkpoint_large;
 mod clock;
 pub(crate) mod fs;
 mod identity;
+#[cfg_attr(
+    not(test),
+    allow(dead_code, unused_imports, reason = "the worker is still to call it")
+)]
+mod letters;
 mod lock;
 mod quarantine;
 
 pub(crate) use self::checkpoint::{Checkpoint, CheckpointFile, Persist};
 pub(crate) use self::identity::{Identity, StoreKind};
+pub use self::letters::{DeadLetter, DeadLetters};
+#[allow(unused_imports, reason = "the worker is still to call it")]
+pub(crate) use self::letters::{Intent, LetterId, LetterLimits, Letters, Piece, Scan};
 pub(crate) use self::lock::DirLock;
 pub(crate) use self::quarantine::Quarantine;
 pub use self::quarantine::Quarantined;
@@ -51,6 +59,9 @@ const DEAD_LETTERS: &str = "dead-letters";
 const UNIT_IDENTITY: &str = "identity";
 const TEMPORARY: &str = ".new";
 const DESCRIPTION: &str = ".txt";
+const LETTERS: &str = ".letters";
+const DAMAGED: &str = ".damaged";
+const POSITION: &str = "position";
 /// What a freshly made file system has in its root, which people mount as a spool.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -222,6 +233,10 @@ impl Directory {
         self.path.join(QUARANTINE)
     }
 
+    pub(crate) fn dead_letters(&self) -> PathBuf {
+        self.path.join(DEAD_LETTERS)
+    }
+
     /// Where the copies of the identity are: in the units of the stores, the newest unit's first.
     fn identity_copies(&self) -> Result<Vec<PathBuf>, StoreError> {
         let segments = fs::entries(self.disk(), &self.store(StoreKind::Log))?;
@@ -285,6 +300,41 @@ fn is_quarantined(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str);
     name.and_then(|name| name.split_once('-'))
         .is_some_and(|(unit, number)| is_unit(unit) && number.parse::<u32>().is_ok())
+}
+
+/// The file of dead letters with that number.
+fn letters_file(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}{LETTERS}"))
+}
+
+/// Where it is kept when it held damage and nothing in it counts any more.
+fn damaged_letters(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}{DAMAGED}"))
+}
+
+/// How far dead letters have been requeued.
+fn letters_position(dir: &Path) -> PathBuf {
+    dir.join(POSITION)
+}
+
+fn letters_number(path: &Path) -> Option<u64> {
+    number_before(path, LETTERS)
+}
+
+fn is_damaged_letters(path: &Path) -> bool {
+    number_before(path, DAMAGED).is_some()
+}
+
+fn number_before(path: &Path, suffix: &str) -> Option<u64> {
+    let name = path.file_name().and_then(OsStr::to_str)?;
+    let number = name.strip_suffix(suffix).filter(|name| is_unit(name))?;
+    // Nobody has come to a number that leaves no room for the next one.
+    number.parse().ok().filter(|number| *number < u64::MAX / 2)
+}
+
+fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| name.ends_with(TEMPORARY))
 }
 
 /// Units are named by a sequence number in 20 decimal digits.
