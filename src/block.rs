@@ -39,6 +39,8 @@ pub(crate) const MAGIC: [u8; 8] = *b"OVSPBLOK";
 pub(crate) const HEADER_LEN: usize = 144;
 const VERSION: u16 = 1;
 const HEADER_CRC_AT: usize = 140;
+/// The flag of a block of items that were dead letters: before each record stands which item it was.
+const ORIGINS: u16 = 2;
 /// Bytes of framing per record.
 pub(crate) const RECORD_OVERHEAD: usize = 4;
 
@@ -116,7 +118,7 @@ impl Block {
                 expected: header.payload_crc,
             });
         }
-        let unpacked = match header.flags {
+        let unpacked = match header.flags & !ORIGINS {
             0 => {
                 check_records(payload, header.count)?;
                 None
@@ -139,7 +141,10 @@ impl Block {
     pub(crate) fn into_plain(self) -> Self {
         match self.unpacked {
             None => self,
-            Some(bytes) => Self::sealed(self.header, 0, bytes),
+            Some(bytes) => {
+                let flags = self.header.flags & ORIGINS;
+                Self::sealed(self.header, flags, bytes)
+            }
         }
     }
 
@@ -194,7 +199,7 @@ impl Block {
 
     /// Bytes that it would have without compression.
     pub(crate) fn plain_len(&self) -> usize {
-        let records = claimed_len(self.payload()).filter(|_| self.header.flags == LZ4);
+        let records = claimed_len(self.payload()).filter(|_| self.header.flags & !ORIGINS == LZ4);
         records.map_or(self.bytes.len(), |len| HEADER_LEN + len)
     }
 
@@ -302,7 +307,12 @@ impl Header {
 
     /// What this build lacks to read the records; `None` when it can.
     pub(crate) fn needs(&self) -> Option<&'static str> {
-        needs(self.flags)
+        needs(self.flags & !ORIGINS)
+    }
+
+    /// Before each record stands which item it was.
+    pub(crate) fn has_origins(&self) -> bool {
+        self.flags & ORIGINS != 0
     }
 
     fn write(&self, bytes: &mut [u8; HEADER_LEN]) {
@@ -383,6 +393,7 @@ pub(crate) struct BlockBuilder {
     earliest_ms: u64,
     /// 0 where nobody looks at it.
     latest_ms: u64,
+    has_origins: bool,
     bytes: Vec<u8>,
 }
 
@@ -395,8 +406,28 @@ impl BlockBuilder {
             count: 0,
             earliest_ms,
             latest_ms: 0,
+            has_origins: false,
             bytes,
         }
+    }
+
+    /// A block of items that were dead letters.
+    pub(crate) fn with_origins(first: Seq, now_ms: u64, capacity: usize) -> Self {
+        let mut block = Self::new(first, now_ms, capacity);
+        block.has_origins = true;
+        block.latest_ms = now_ms;
+        block
+    }
+
+    /// Appends the record of an item that was dead letter `seq` of an incarnation.
+    pub(crate) fn push_origin(&mut self, incarnation: u64, seq: Seq, record: &[u8]) {
+        let origin = [incarnation.to_le_bytes(), seq.to_le_bytes()].concat();
+        self.push(&[&origin, record].concat());
+    }
+
+    /// Before each record stands which item it was.
+    pub(crate) fn has_origins(&self) -> bool {
+        self.has_origins
     }
 
     /// Notes when its youngest record was admitted.
@@ -468,9 +499,10 @@ impl BlockBuilder {
             counters: seal.counters,
             place: 0,
         };
+        let flags = if self.has_origins { ORIGINS } else { 0 };
         match seal.compression.pack(records_of(&self.bytes)) {
-            Some(packed) => Block::sealed(header, LZ4, packed),
-            None => Block::sealed(header, 0, self.bytes.clone()),
+            Some(packed) => Block::sealed(header, flags | LZ4, packed),
+            None => Block::sealed(header, flags, self.bytes.clone()),
         }
     }
 

@@ -4,9 +4,10 @@ use crate::ack_receiver::AckReceiver;
 use crate::codec::Codec;
 use crate::config::{Builder, Settings};
 use crate::core::Shared;
-use crate::dir::Quarantined;
-use crate::error::{HaltError, HaltFault, HaltReport, OpenError, SyncError};
+use crate::dir::{DeadLetters, Quarantined};
+use crate::error::{DeadLetterError, HaltError, HaltFault, HaltReport, OpenError, SyncError};
 use crate::event::Listener;
+use crate::letters::{Asked, Errand, Reply};
 use crate::queue::Queue;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
@@ -356,6 +357,71 @@ macro_rules! life {
                 })
                 .wait()
                 .await
+            }
+
+            /// The dead letters, oldest first: items that were set aside by
+            /// [`Delivery::dead_letter`](crate::Delivery::dead_letter), after
+            /// [`max_attempts`](crate::Builder::max_attempts), or because their records can't be decoded.
+            ///
+            /// Reads them from disk, one at a time. What is in the way, [`DeadLetters::error`] says.
+            pub fn dead_letters(&self) -> DeadLetters {
+                let shared = &self.handle.shared;
+                match shared.ask(Errand::List) {
+                    Ok(Reply::Letters(letters)) => letters,
+                    Ok(Reply::Count(_)) => DeadLetters::none(None),
+                    Err(error) => DeadLetters::none(Some(shared.why_no_letters(error))),
+                }
+            }
+
+            /// Makes new items of all dead letters, in their order, behind everything that waits. Each says where it comes from:
+            /// [`Delivery::requeued_from`](crate::Delivery::requeued_from). Returns how many.
+            ///
+            /// # Errors
+            ///
+            /// [`DeadLetterError`]; what was not requeued is a dead letter still.
+            ///
+            /// # Durability
+            ///
+            /// Each becomes an item exactly once, whatever crashes in between, and is on the device then.
+            pub fn requeue_dead_letters(&self) -> Result<u64, DeadLetterError> {
+                self.handle.shared.ask(Errand::Requeue).map(Reply::count)
+            }
+
+            /// As [`requeue_dead_letters`](Self::requeue_dead_letters), without blocking the runtime.
+            ///
+            /// # Errors
+            ///
+            /// As [`requeue_dead_letters`](Self::requeue_dead_letters).
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the future gives up waiting; the letters may be requeued all the same.
+            pub async fn requeue_dead_letters_async(&self) -> Result<u64, DeadLetterError> {
+                let mut asked = Asked::new(&self.handle.shared, Errand::Requeue)?;
+                poll_fn(|cx| asked.poll(cx.waker())).await.map(Reply::count)
+            }
+
+            /// Removes all dead letters. Returns how many there were.
+            ///
+            /// # Errors
+            ///
+            /// [`DeadLetterError`]; they are there still, all of them.
+            pub fn purge_dead_letters(&self) -> Result<u64, DeadLetterError> {
+                self.handle.shared.ask(Errand::Purge).map(Reply::count)
+            }
+
+            /// As [`purge_dead_letters`](Self::purge_dead_letters), without blocking the runtime.
+            ///
+            /// # Errors
+            ///
+            /// As [`purge_dead_letters`](Self::purge_dead_letters).
+            ///
+            /// # Cancel safety
+            ///
+            /// Dropping the future gives up waiting; the letters may be removed all the same.
+            pub async fn purge_dead_letters_async(&self) -> Result<u64, DeadLetterError> {
+                let mut asked = Asked::new(&self.handle.shared, Errand::Purge)?;
+                poll_fn(|cx| asked.poll(cx.waker())).await.map(Reply::count)
             }
 
             /// Ends the channel as a crash of the process would: stops the thread, releases the lock, saves nothing.

@@ -62,10 +62,16 @@ impl DoomedQueue {
     }
 
     /// The first `count` are written.
-    pub(crate) fn remove(&mut self, count: usize) {
-        for doomed in self.waiting.drain(..count.min(self.waiting.len())) {
-            self.bytes -= doomed.bytes.len();
-        }
+    pub(crate) fn remove(&mut self, count: usize) -> Vec<Doomed> {
+        let written: Vec<_> = self
+            .waiting
+            .drain(..count.min(self.waiting.len()))
+            .collect();
+        self.bytes -= written
+            .iter()
+            .map(|doomed| doomed.bytes.len())
+            .sum::<usize>();
+        written
     }
 
     /// A disk has these now.

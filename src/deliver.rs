@@ -4,6 +4,7 @@ use crate::clock::to_ms;
 use crate::core::{Shared, keep_buffer};
 use crate::dead::Doomed;
 use crate::error::{AckError, RecvError, SendError};
+use crate::event::Event;
 use crate::held::{Parcel, Slip};
 use crate::ledger::Outcome;
 use crate::refill::encode_item;
@@ -270,8 +271,16 @@ impl<T> State<T> {
         for seq in seqs {
             self.finish(*seq..*seq + 1, Outcome::DeadLettered, wakes);
         }
-        self.doomed.remove(seqs.len());
-        self.note_acknowledged(1, wakes);
+        for doomed in self.doomed.remove(seqs.len()) {
+            if !doomed.origin.is_memory_only() {
+                self.note_acknowledged(doomed.bytes.len() as u64, wakes);
+            }
+            self.events.push(Event::DeadLettered {
+                seq: doomed.seq,
+                reason: doomed.reason,
+            });
+        }
+        self.letters_error = None;
         self.recv_waiters.wake_all(wakes);
     }
 }

@@ -101,6 +101,15 @@ impl<T> Delivery<T> {
         }
     }
 
+    /// What the item was called before it was a dead letter that was requeued.
+    pub fn requeued_from(&self) -> Option<ItemId> {
+        self.slip.letter.map(|letter| ItemId {
+            channel: self.shared.channel,
+            incarnation: letter.incarnation,
+            seq: letter.seq,
+        })
+    }
+
     /// Finishes the item: it never comes again. In any order, from any thread.
     ///
     /// # Errors

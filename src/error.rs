@@ -151,6 +151,21 @@ pub enum AckError {
     Unconfirmed(#[source] StoreError),
 }
 
+/// Why dead letters can't be looked at, put back or removed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DeadLetterError {
+    /// The channel is halted: open it again.
+    #[error("the channel was halted")]
+    Halted,
+    /// It was asked by the channel's own event callback, which must not wait for the worker: it is the worker.
+    #[error("called from the channel's event callback")]
+    FromCallback,
+    /// The disk failed. What was not requeued is a dead letter still.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A setting that can't be kept.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

@@ -4,6 +4,7 @@
 //! so that a halt can save it whatever the consumer does. What comes back waits here, in the order of its numbers, and goes
 //! out again ahead of everything that was never out.
 
+use crate::dir::LetterId;
 use crate::front::Origin;
 use crate::seq::Seq;
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub(crate) struct Slip {
     pub(crate) latest_ms: u64,
     /// Deliveries of it that failed.
     pub(crate) failures: u32,
+    /// Which dead letter it was.
+    pub(crate) letter: Option<LetterId>,
     /// It was out before.
     pub(crate) is_repeat: bool,
     /// Its encoding is still to be left, before it is handed out.
@@ -42,6 +45,7 @@ impl Slip {
             bytes,
             latest_ms: 0,
             failures: 0,
+            letter: None,
             is_repeat: false,
             awaits_record: false,
             copy: None,
@@ -63,6 +67,8 @@ pub(crate) struct Held<T> {
     /// By when they are due, in milliseconds of the run.
     delayed: BTreeMap<(u64, Seq), Parcel<T>>,
     copies: Copies,
+    /// Which dead letters some of the items were that are in memory.
+    origins: BTreeMap<Seq, LetterId>,
     redelivered: u64,
 }
 
@@ -73,6 +79,7 @@ impl<T> Default for Held<T> {
             ready: BTreeMap::new(),
             delayed: BTreeMap::new(),
             copies: Copies::default(),
+            origins: BTreeMap::new(),
             redelivered: 0,
         }
     }
@@ -153,10 +160,28 @@ impl<T> Held<T> {
         self.copies.deposit(slip, record);
     }
 
+    /// Notes which dead letters these numbers were.
+    pub(crate) fn note_origins(&mut self, origins: Vec<(Seq, LetterId)>) {
+        self.origins.extend(origins);
+    }
+
+    /// Which dead letter the number was.
+    pub(crate) fn origin_of(&self, seq: Seq) -> Option<LetterId> {
+        self.origins.get(&seq).copied()
+    }
+
     /// An item that was out is finished.
     pub(crate) fn finish(&mut self, slip: &Slip) {
         self.out -= 1;
+        self.forget_origins(slip.seq);
         self.copies.free(slip);
+    }
+
+    /// The number is finished.
+    pub(crate) fn forget_origins(&mut self, seq: Seq) {
+        if !self.origins.is_empty() {
+            self.origins.remove(&seq);
+        }
     }
 
     /// An item that was out waits again, from `due` on if that is set.

@@ -104,6 +104,7 @@ mod handover;
 mod held;
 mod lead;
 mod ledger;
+mod letters;
 mod life;
 #[cfg(any(feature = "crossbeam", feature = "tokio"))]
 pub mod pipe;
@@ -141,9 +142,9 @@ pub use config::{Builder, Durability, Storage, WhenFull};
 pub use delivery::{Delivery, ItemId};
 pub use dir::{DeadLetter, DeadLetters, Quarantined};
 pub use error::{
-    AckError, CodecError, ConfigError, HaltError, HaltFault, HaltReport, OpenError, RecvError,
-    RecvTimeoutError, SchemaTag, SendError, SendTimeoutError, StoreError, SyncError, TryRecvError,
-    TrySendError,
+    AckError, CodecError, ConfigError, DeadLetterError, HaltError, HaltFault, HaltReport,
+    OpenError, RecvError, RecvTimeoutError, SchemaTag, SendError, SendTimeoutError, StoreError,
+    SyncError, TryRecvError, TrySendError,
 };
 pub use event::Event;
 pub use receiver::{IntoIter, Iter, Receiver, TryIter};

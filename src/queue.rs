@@ -12,8 +12,8 @@ mod tests;
 use crate::block::Block;
 use crate::config::Settings;
 use crate::dir::{
-    ChannelId, Checkpoint, CheckpointFile, DirLock, Directory, Origin, Persist, Quarantine,
-    Quarantined, fs,
+    ChannelId, Checkpoint, CheckpointFile, DeadLetter, DirLock, Directory, Letters, Origin,
+    Persist, Quarantine, Quarantined, fs,
 };
 use crate::error::{OpenError, SchemaTag, StoreError};
 use crate::event::Event;
@@ -39,6 +39,7 @@ pub(crate) struct Queue {
     store: Box<dyn Store>,
     quarantine: Quarantine,
     quarantined_bytes: u64,
+    letters: Letters,
     /// Bytes of the directory outside the store and the quarantine that are there for good.
     fixed_bytes: u64,
     disk_bytes_max: Option<u64>,
@@ -105,10 +106,18 @@ impl Queue {
         let quarantine = Quarantine::new(&directory);
         let quarantined = quarantine.list()?;
         let quarantined_bytes = quarantine.bytes()?;
+        let letters = Letters::open(
+            &directory,
+            contents.identity.channel,
+            stores::letter_limits(settings),
+        )?;
         let whole = fs::tree_bytes(directory.disk(), directory.path())?;
         let mut queue = Self {
             fixed_bytes: whole.saturating_sub(
-                quarantined_bytes + store.disk_bytes() + contents.checkpoint_file.large_bytes(),
+                quarantined_bytes
+                    + store.disk_bytes()
+                    + contents.checkpoint_file.large_bytes()
+                    + letters.bytes(),
             ),
             disk_bytes_max: settings.disk_bytes_max,
             disk_free_min: settings
@@ -127,6 +136,7 @@ impl Queue {
             store,
             quarantine,
             quarantined_bytes,
+            letters,
         };
         let was = match contents.checkpoint {
             Some(checkpoint) => checkpoint,
@@ -175,6 +185,9 @@ impl Queue {
 
     fn recover(&mut self, was: Checkpoint, mut report: OpenReport) -> Result<Recovered, OpenError> {
         let mut ledger = was.ledger.clone();
+        if !was.clean {
+            self.settle_letters(&mut ledger)?;
+        }
         let named_end = self.stored_end;
         let last = self.look_at_last();
         if let Ok(Some(last)) = &last
@@ -233,6 +246,31 @@ impl Queue {
         })
     }
 
+    /// After a crash: what is a dead letter is no item any more, and letters that became items are none.
+    fn settle_letters(&mut self, ledger: &mut Ledger) -> Result<(), StoreError> {
+        let mut told = Vec::new();
+        self.letters.scan(|letter| told.push(letter.seq))?;
+        for seq in told {
+            ledger.finish(seq..seq + 1, Outcome::DeadLettered);
+        }
+        let Some(intent) = self.letters.pending_intent().cloned() else {
+            return Ok(());
+        };
+        // The answer is for good.
+        self.store.sync()?;
+        let was_stored = match self.store.read(intent.first_seq) {
+            Ok(Some(block)) => {
+                let header = block.header();
+                header.has_origins()
+                    && header.first == intent.first_seq
+                    && header.incarnation == intent.incarnation
+            }
+            Ok(None) | Err(ReadError::Damaged { .. }) => false,
+            Err(ReadError::Store(error)) => return Err(error),
+        };
+        self.letters.resolve(was_stored)
+    }
+
     /// The block that holds the highest stored number. Damage may be told only once, so it is noted here, too.
     fn look_at_last(&mut self) -> Result<Option<Block>, ReadError> {
         let last = self.stored_end.saturating_sub(1);
@@ -282,7 +320,7 @@ impl Queue {
 
     /// Bytes of the directory outside the store.
     fn bytes_beside(&self) -> u64 {
-        self.fixed_bytes + self.file.large_bytes() + self.quarantined_bytes
+        self.fixed_bytes + self.file.large_bytes() + self.quarantined_bytes + self.letters.bytes()
     }
 
     /// Bytes of blocks that may be admitted: they find room in however many appends they come.
@@ -575,6 +613,30 @@ impl Queue {
         // The data is there, so the next checkpoint may say so.
         self.base.tail = self.stored_end;
         Ok(())
+    }
+
+    /// Writes down dead letters, on the device. Only then their items are finished.
+    pub(crate) fn append_letters(&mut self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        self.check_lock()?;
+        let needed = letters.iter().map(Letters::frame_bytes).sum::<u64>();
+        let available = self
+            .store_bytes_max()
+            .saturating_sub(self.store.disk_bytes());
+        if needed > available {
+            let path = self.directory.path().to_owned();
+            return Err(StoreError::Full {
+                path,
+                needed,
+                available,
+            });
+        }
+        self.letters.append(letters)
+    }
+
+    /// The dead letters. What is done with them counts only while the directory is there.
+    pub(crate) fn letters(&mut self) -> Result<&mut Letters, StoreError> {
+        self.check_lock()?;
+        Ok(&mut self.letters)
     }
 
     /// Ends the incarnation cleanly: everything below `next_seq` is saved or finished.

@@ -3,6 +3,7 @@
 use crate::block::{Block, BlockBuilder};
 use crate::codec::Codec;
 use crate::dead::Doomed;
+use crate::dir::LetterId;
 use crate::error::CodecError;
 use crate::front::{Origin, Run};
 use crate::seq::Seq;
@@ -38,6 +39,13 @@ impl Source {
         match self {
             Self::Disk(block) => block.header().latest_ms,
             Self::Staged(block) => block.latest_ms(),
+        }
+    }
+
+    fn has_origins(&self) -> bool {
+        match self {
+            Self::Disk(block) => block.header().has_origins(),
+            Self::Staged(block) => block.has_origins(),
         }
     }
 
@@ -162,11 +170,16 @@ impl Refill {
                 incarnation: self.incarnation,
             },
             failure: None,
+            origins: Vec::new(),
         };
         while self.at < wanted.end {
             let Some((record, next)) = self.source.record_at(self.offset) else {
                 break;
             };
+            let (origin, record) = split_origin(self.source.has_origins(), record);
+            if let Some(origin) = origin {
+                decoded.origins.push((self.at, origin));
+            }
             match decode_record(record, codec) {
                 Ok(item) => {
                     decoded.items.push(item);
@@ -198,6 +211,25 @@ pub(crate) struct Decoded<T> {
     pub(crate) run: Run,
     /// The record that stopped it.
     pub(crate) failure: Option<Doomed>,
+    /// Which dead letters some of the numbers were.
+    pub(crate) origins: Vec<(Seq, LetterId)>,
+}
+
+/// A record and, where its block has such marks, which dead letter it was.
+fn split_origin(has_origin: bool, record: &[u8]) -> (Option<LetterId>, &[u8]) {
+    let parts = record
+        .split_first_chunk::<8>()
+        .and_then(|(incarnation, rest)| Some((incarnation, rest.split_first_chunk::<8>()?)));
+    match parts {
+        Some((incarnation, (seq, rest))) if has_origin => {
+            let origin = LetterId {
+                incarnation: u64::from_le_bytes(*incarnation),
+                seq: Seq::from_le_bytes(*seq),
+            };
+            (Some(origin), rest)
+        }
+        _ => (None, record),
+    }
 }
 
 /// A codec is foreign code: its panic is one record's error, not the end of the channel.

@@ -81,7 +81,7 @@ impl<T> State<T> {
             oldest_age: self.oldest_age(),
             spilling: self.has_backlog(),
             stalled: self.stalled_since.map(|since| since.elapsed()),
-            last_error: self.last_error.clone(),
+            last_error: self.last_error.clone().or(self.letters_error.clone()),
         }
     }
 

@@ -143,7 +143,8 @@ impl<T> Work<'_, T> {
         };
         self.admit_late(&mut unsaved);
         self.save_staging(deadline, &mut unsaved);
-        self.save_doomed(deadline, &mut unsaved);
+        self.settle_requeue(deadline, &mut unsaved);
+        self.save_doomed(deadline, &unsaved);
         self.save_front(deadline, &mut unsaved);
         let lost = self.settle(&mut unsaved);
         let saved = self.finish_halt(&mut unsaved);
@@ -199,6 +200,13 @@ impl<T> Work<'_, T> {
         let staged = self.shared.enter(|state, _| state.staging.take_all());
         let codec = self.shared.codec.as_ref();
         for block in staged {
+            if block.has_origins() {
+                // Their letters are there still.
+                let items = block.first()..block.end();
+                self.shared
+                    .enter(|state, wakes| state.finish(items, Outcome::DeadLettered, wakes));
+                continue;
+            }
             let from = block.first();
             let refill = Refill::from_staging(block, Origin::Handed, from, 0);
             let finished = |seq| self.shared.state.lock().ledger.is_finished(seq);
@@ -209,7 +217,24 @@ impl<T> Work<'_, T> {
     }
 
     /// Dead letters that were not written yet. What can't be is saved as an item, and comes again.
-    fn save_doomed(&mut self, _deadline: Instant, _unsaved: &mut Unsaved<T>) {}
+    fn save_doomed(&mut self, deadline: Instant, unsaved: &Unsaved<T>) {
+        while unsaved.failure.is_none() && !self.shared.enter(|state, _| state.doomed.is_empty()) {
+            let written = self.retry(deadline, |work| match work.write_letters() {
+                Err(StoreError::DeadLettersFull { .. }) => Ok(false),
+                outcome => outcome.map(|()| true),
+            });
+            if !matches!(written, Ok(true)) {
+                return;
+            }
+        }
+    }
+
+    /// Letters that were to become items have become some, or are letters still.
+    fn settle_requeue(&mut self, deadline: Instant, unsaved: &mut Unsaved<T>) {
+        if self.desk.requeueing.is_some() && unsaved.failure.is_none() {
+            unsaved.failure = self.retry(deadline, Self::finish_requeue).err();
+        }
+    }
 
     /// Everything that is older than staging and that only memory has.
     fn save_front(&mut self, deadline: Instant, unsaved: &mut Unsaved<T>) {

@@ -125,6 +125,26 @@ impl Staging {
         }
     }
 
+    /// Appends a whole block.
+    pub(crate) fn push_block(&mut self, block: BlockBuilder) {
+        self.close_block();
+        self.bytes += block.len() as u64;
+        self.items += u64::from(block.count());
+        self.full.push_back(Arc::new(block));
+    }
+
+    /// Takes out the block that begins with `first`, which nobody has begun to write.
+    pub(crate) fn take_block(&mut self, first: Seq) -> Option<Arc<BlockBuilder>> {
+        let index = self.full.iter().position(|block| block.first() == first)?;
+        if index < self.writing {
+            return None;
+        }
+        let block = self.full.remove(index)?;
+        self.bytes -= block.len() as u64;
+        self.items -= u64::from(block.count());
+        Some(block)
+    }
+
     /// Ends the open block, so that it can be written or handed over.
     pub(crate) fn close_block(&mut self) {
         if let Some(open) = self.open.take() {
@@ -169,6 +189,14 @@ impl Staging {
             self.close_block();
         }
         let index = self.full.partition_point(|block| block.end() <= at);
+        // It is on the device before it is anybody's: until then it is in the dead letters, too.
+        if self
+            .full
+            .get(index)
+            .is_some_and(|block| block.has_origins())
+        {
+            return None;
+        }
         if write_ahead || index < self.writing {
             return self
                 .full

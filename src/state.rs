@@ -16,6 +16,7 @@ use crate::feed::{Batch, Places};
 use crate::front::{Front, Origin, Run};
 use crate::held::Held;
 use crate::ledger::{Ledger, Outcome};
+use crate::letters::Errands;
 use crate::refill::Refill;
 use crate::route::{Route, View};
 use crate::seq::Seq;
@@ -164,6 +165,9 @@ pub(crate) struct State<T> {
     pub(crate) suspects: Suspects,
     /// Items that are to be written down as dead letters.
     pub(crate) doomed: DoomedQueue,
+    /// Why dead letters can't be written down. Delivery pauses meanwhile.
+    pub(crate) letters_error: Option<ErrorReport>,
+    pub(crate) errands: Errands,
     /// Somebody holds the head of refill, or the whole front, outside the lock.
     pub(crate) refilling: bool,
     /// Places in front that were promised and not used yet.
@@ -277,6 +281,8 @@ impl<T> State<T> {
             refill_bytes: 0,
             suspects: Suspects::default(),
             doomed: DoomedQueue::new(limits.refill_max),
+            letters_error: None,
+            errands: Errands::default(),
             refilling: false,
             reserved: 0,
             ledger,

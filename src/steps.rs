@@ -1,6 +1,7 @@
 //! What the worker does next, read off the state. It is here that "first" and "later" are decided.
 
 use crate::event::Event;
+use crate::letters::Errand;
 use crate::refill::Refill;
 use crate::seq::Seq;
 use crate::state::{Figures, State};
@@ -36,6 +37,9 @@ pub(crate) enum Step {
     },
     /// Items are to be written down as dead letters.
     SetAside,
+    /// Letters whose block is on disk are to go.
+    FinishRequeue,
+    Errand(u64, Errand),
     ProbeRoom,
     Park(Option<Instant>),
 }
@@ -48,6 +52,8 @@ pub(crate) struct Possible {
     pub(crate) has_write: bool,
     pub(crate) may_read: bool,
     pub(crate) may_set_aside: bool,
+    /// Letters are on their way to become items, up to this number.
+    pub(crate) requeueing: Option<Seq>,
 }
 
 impl<T> State<T> {
@@ -57,6 +63,7 @@ impl<T> State<T> {
             has_write,
             may_read,
             may_set_aside,
+            requeueing,
         } = can;
         if self.drop_oldest_wanted && may_write {
             return Some(Step::DropOldest {
@@ -65,6 +72,12 @@ impl<T> State<T> {
         }
         if may_set_aside && !self.doomed.is_empty() {
             return Some(Step::SetAside);
+        }
+        if requeueing.is_some_and(|end| self.disk_end() >= end) {
+            return Some(Step::FinishRequeue);
+        }
+        if let (None, Some((id, errand))) = (requeueing, self.errands.first()) {
+            return Some(Step::Errand(id, errand));
         }
         if self.persist.wanted > self.persist.done {
             return Some(Step::Persist {
@@ -189,6 +202,7 @@ mod tests {
             has_write: false,
             may_read: true,
             may_set_aside: true,
+            requeueing: None,
         };
         state.acked_bytes = 99;
         assert!(matches!(

@@ -139,7 +139,7 @@ impl<T> State<T> {
         if self.limits.max_age_ms.is_some() {
             self.expire(wakes);
         }
-        if self.doomed.are_too_many() {
+        if self.doomed.are_too_many() || self.letters_error.is_some() {
             // Dead letters that can't be written: what comes next could be one, too.
             return Take::Wait;
         }
@@ -156,6 +156,7 @@ impl<T> State<T> {
             return Some(parcel.item);
         }
         let taken = self.front.pop()?;
+        self.held.forget_origins(taken.seq);
         self.ledger.acknowledge(taken.seq, 1);
         self.note_taken(taken.origin, taken.bytes, wakes);
         Some(taken.item)
@@ -178,6 +179,7 @@ impl<T> State<T> {
         slip.incarnation = incarnation;
         slip.latest_ms = latest_ms;
         slip.failures = self.ledger.failures(seq);
+        slip.letter = self.held.origin_of(seq);
         self.held.take_out(&mut slip);
         self.handing += usize::from(slip.awaits_record);
         Some(Parcel { item, slip })
@@ -324,6 +326,7 @@ impl<T> State<T> {
             self.figures.replayed += count as u64;
         }
         self.front.extend(decoded.items, decoded.run);
+        self.held.note_origins(decoded.origins);
         let verdict = self
             .suspects
             .judge(count > 0, decoded.failure, refill.rest().is_empty());
@@ -375,6 +378,7 @@ impl<T> State<T> {
                 break;
             }
             self.front.pop_run(&mut self.discarded);
+            (run.first..run.first + run.len).for_each(|seq| self.held.forget_origins(seq));
             expired += self.expire_range(run.first..run.first + run.len, run.bytes, wakes);
         }
         while !self.refilling && self.front.is_empty() {

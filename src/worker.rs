@@ -5,6 +5,7 @@
 
 use crate::block::{Block, Seal};
 use crate::core::Shared;
+use crate::dir::Piece;
 use crate::error::{HaltFault, HaltReport, StoreError, SyncError};
 use crate::event::Event;
 use crate::ledger::{Ledger, Outcome};
@@ -103,7 +104,7 @@ pub(crate) enum Room {
 
 /// When something that failed is tried again.
 #[derive(Debug, Default)]
-struct Retry {
+pub(crate) struct Retry {
     at: Option<Instant>,
     delay: Duration,
 }
@@ -113,12 +114,12 @@ impl Retry {
         self.at.is_none_or(|at| at <= now)
     }
 
-    fn later(&mut self) {
+    pub(crate) fn later(&mut self) {
         self.delay = (self.delay * 2).clamp(RETRY_FIRST, RETRY_LAST);
         self.at = Some(sync::now() + self.delay);
     }
 
-    fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }
@@ -133,7 +134,10 @@ pub(crate) struct Desk {
     writing: Retry,
     reading: Retry,
     syncing: Retry,
-    setting_aside: Retry,
+    pub(crate) setting_aside: Retry,
+    pub(crate) finishing: Retry,
+    /// Letters whose block is staged, and the end of its numbers.
+    pub(crate) requeueing: Option<(Piece, Seq)>,
     /// Since when something that was written has waited for a sync.
     pub(crate) unsynced_since: Option<Instant>,
     /// The store had no space for what it was given last, whatever the file system says is free.
@@ -152,6 +156,8 @@ impl Desk {
             reading: Retry::default(),
             syncing: Retry::default(),
             setting_aside: Retry::default(),
+            finishing: Retry::default(),
+            requeueing: None,
             unsynced_since: None,
             is_refused: false,
             has_read: false,
@@ -160,7 +166,10 @@ impl Desk {
 
     /// Nothing that failed waits to be tried again.
     pub(crate) fn is_clear(&self) -> bool {
-        self.unwritten.is_empty() && self.writing.at.is_none() && !self.is_refused
+        self.unwritten.is_empty()
+            && self.writing.at.is_none()
+            && !self.is_refused
+            && self.requeueing.is_none()
     }
 }
 
@@ -184,6 +193,8 @@ impl<T> Work<'_, T> {
                 Step::Checkpoint => self.checkpoint(),
                 Step::Persist { request } => self.persist(request),
                 Step::SetAside => self.set_aside(),
+                Step::FinishRequeue => self.finish_requeue_later(),
+                Step::Errand(id, errand) => self.run_errand(id, errand),
                 Step::ProbeRoom => self.probe_room(),
                 Step::Park(until) => match self.rest(until) {
                     Some(rested) => self = rested,
@@ -205,11 +216,15 @@ impl<T> Work<'_, T> {
         let waker = thread_waker();
         let (writing, reading) = (self.desk.writing.is_due(now), self.desk.reading.is_due(now));
         let setting_aside = self.desk.setting_aside.is_due(now);
+        let finishing = self.desk.finishing.is_due(now);
+        let requeueing = self.desk.requeueing.as_ref().map(|(_, end)| *end);
+        let requeueing = requeueing.map(|end| if finishing { end } else { Seq::MAX });
         let flush_at = self.flush_at();
         let retries = [
             self.desk.writing.at.filter(|_| !writing),
             self.desk.reading.at.filter(|_| !reading),
             self.desk.setting_aside.at.filter(|_| !setting_aside),
+            self.desk.finishing.at.filter(|_| !finishing),
         ];
         let (retry_write, has_read) = (!self.desk.unwritten.is_empty(), self.desk.has_read);
         let dir = &self.shared.settings.dir;
@@ -252,6 +267,7 @@ impl<T> Work<'_, T> {
                         has_write,
                         may_read,
                         may_set_aside: setting_aside,
+                        requeueing,
                     },
                     has_read,
                 )
@@ -542,6 +558,10 @@ impl<T> Work<'_, T> {
     }
 
     fn tidy(&mut self, ledger: &Ledger) {
+        if self.desk.requeueing.is_some() {
+            // What tells a later process that letters became items must stay until the letters are gone.
+            return;
+        }
         let tidied = self.desk.queue.checkpoint(ledger).and_then(|()| {
             self.desk
                 .queue
@@ -563,7 +583,7 @@ impl<T> Work<'_, T> {
     }
 
     /// What may be admitted. Nothing, while the store refuses what was: then the policy for a full disk applies.
-    fn room(&self) -> u64 {
+    pub(crate) fn room(&self) -> u64 {
         if self.desk.is_refused {
             0
         } else {
@@ -621,11 +641,6 @@ impl<T> Work<'_, T> {
         let figures = self.desk.queue.figures();
         self.shared.enter(|state, _| state.take_figures(&figures));
         Ok(true)
-    }
-
-    /// Writes down dead letters.
-    fn set_aside(&mut self) {
-        todo!()
     }
 
     /// Records a failure; one that can't heal stops the use of the store.

@@ -3,6 +3,7 @@
 use crate::block::HEADER_LEN;
 use crate::clock::to_ms;
 use crate::config::{Settings, Storage};
+use crate::dir::LetterLimits;
 use crate::dir::{Directory, Identity, StoreKind, fs};
 use crate::error::{ConfigError, OpenError};
 use crate::state::Limits;
@@ -58,6 +59,15 @@ pub(super) fn kind(settings: &Settings) -> StoreKind {
     match settings.storage {
         Storage::Sled => StoreKind::Sled,
         Storage::Log => StoreKind::Log,
+    }
+}
+
+/// Letters are kept in a handful of files, so that space comes back as they leave.
+pub(super) fn letter_limits(settings: &Settings) -> LetterLimits {
+    let bytes_max = settings.dead_letter_bytes_max;
+    LetterLimits {
+        bytes_max,
+        file_bytes: (bytes_max / 8).clamp(1, 8 << 20),
     }
 }
 

@@ -210,6 +210,11 @@ impl Letters {
         Ok(())
     }
 
+    /// Bytes that a letter takes.
+    pub(crate) fn frame_bytes(letter: &DeadLetter) -> u64 {
+        frame_len(letter)
+    }
+
     /// What all files occupy, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let position = if self.position.exists { FILE_LEN } else { 0 };

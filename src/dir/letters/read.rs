@@ -44,6 +44,17 @@ impl DeadLetters {
         }
     }
 
+    /// No letters, and why.
+    pub(crate) fn none(error: Option<StoreError>) -> Self {
+        Self {
+            disk: crate::disk::real(),
+            ahead: VecDeque::new(),
+            walk: None,
+            damaged_bytes: 0,
+            error,
+        }
+    }
+
     /// Bytes that were passed over because nobody can read them, so far.
     pub fn damaged_bytes(&self) -> u64 {
         self.damaged_bytes + self.walk.as_ref().map_or(0, Walk::damaged)
