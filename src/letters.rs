@@ -173,7 +173,8 @@ impl<T> Work<'_, T> {
     pub(crate) fn write_letters(&mut self) -> Result<(), StoreError> {
         let mut letters = self.shared.enter(|state, _| state.next_letters());
         let mut written = self.desk.queue.append_letters(&letters);
-        if written.as_ref().is_err_and(StoreError::is_full) && letters.len() > 1 {
+        let is_full = |error: &StoreError| error.kind() == io::ErrorKind::StorageFull;
+        if letters.len() > 1 && written.as_ref().is_err_and(is_full) {
             // All of them may be too many, and one of them not.
             letters.truncate(1);
             written = self.desk.queue.append_letters(&letters);
