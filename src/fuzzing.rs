@@ -51,6 +51,11 @@ pub fn identity(bytes: &[u8]) {
     dir::fuzz_identity(bytes);
 }
 
+/// Bytes as files of dead letters, and as a program that writes them.
+pub fn letters(bytes: &[u8]) {
+    dir::fuzz_letters(bytes);
+}
+
 /// Bytes as a value of a sled database: one part of a large block.
 #[cfg(feature = "sled")]
 pub fn part(bytes: &[u8]) {
@@ -104,6 +109,17 @@ mod tests {
         #[test]
         fn no_bytes_make_a_log_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             segment(&bytes);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn no_bytes_make_dead_letters_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            letters(&bytes);
         }
     }
 

@@ -383,6 +383,12 @@ pub(crate) fn fuzz_large(bytes: &[u8]) -> Vec<u8> {
     bytes::resealed(bytes, checkpoint_format::LARGE_MAGIC)
 }
 
+/// Takes bytes as files of dead letters, as they are and as a program that writes them.
+#[cfg(feature = "test-util")]
+pub(crate) fn fuzz_letters(bytes: &[u8]) {
+    letters::fuzzing::letters(bytes);
+}
+
 /// Takes bytes as the `channel` file, as they are and sealed.
 #[cfg(feature = "test-util")]
 pub(crate) fn fuzz_identity(bytes: &[u8]) {

@@ -12,6 +12,8 @@
 //! them must be on the device before letters leave (`begin_requeue`, `purge`), or their items would come again.
 
 mod frame;
+#[cfg(feature = "test-util")]
+pub(crate) mod fuzzing;
 mod position;
 mod read;
 mod requeue;
