@@ -28,6 +28,8 @@ pub(super) struct Caller {
     pub(super) finished: Vec<u8>,
     /// Letters in their order.
     pub(super) expected: Vec<u8>,
+    /// An intent may be on the device, and there will be no block for it.
+    pub(super) is_in_doubt: bool,
     /// Items whose purge was tried.
     pub(super) purged: Vec<u8>,
     pub(super) promises: Vec<Promise>,
@@ -114,6 +116,7 @@ impl Caller {
             blocks: get(disk, "/store").len() as u64,
             finished: Vec::new(),
             expected: Vec::new(),
+            is_in_doubt: false,
             purged: Vec::new(),
             promises: Vec::new(),
         }
@@ -144,8 +147,9 @@ impl Caller {
 
     /// An intent that is in doubt is withdrawn; then its numbers may go to other items.
     pub(super) fn withdraw(&mut self) -> Result<(), StoreError> {
-        if self.letters.pending_intent().is_some() {
+        if self.is_in_doubt {
             self.letters.resolve(false)?;
+            self.is_in_doubt = false;
             let other = block(self.next_seq, self.incarnation, &[]);
             self.store(&other);
         }
@@ -170,7 +174,9 @@ impl Caller {
         let items: Vec<u8> = piece.letters().iter().map(item).collect();
         assert_eq!(items, self.expected[..items.len()]);
         let (first, incarnation) = (self.next_seq, self.incarnation);
+        self.is_in_doubt = true;
         self.letters.begin_requeue(&piece, first, incarnation)?;
+        self.is_in_doubt = false;
         self.store(&block(first, incarnation, &items));
         self.expected.drain(..items.len());
         if self.letters.finish_requeue(piece).is_err() {
