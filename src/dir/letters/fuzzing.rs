@@ -1,12 +1,13 @@
 //! Letters as a fuzzer would like to write them: it doesn't guess a checksum, so they are made to fit.
 
 use super::frame::{Home, MAGIC, reason};
+use super::fuzzing_disk::HastyDisk;
 use super::position::{self, SLOT_LEN};
 use super::{DeadLetter, LetterLimits, Letters};
 use crate::dir::checkpoint::FRAME_LEN;
 use crate::dir::{ChannelId, Directory, bytes, letters_file, letters_position};
-use crate::disk;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 const CHANNEL: ChannelId = [9; 16];
@@ -91,7 +92,7 @@ fn try_letters(first: &[u8], second: &[u8], position: &[u8]) {
         return;
     };
     let directory = Directory {
-        disk: disk::real(),
+        disk: Arc::new(HastyDisk),
         path: root.path().to_owned(),
     };
     let dir = directory.dead_letters();

@@ -14,6 +14,8 @@
 mod frame;
 #[cfg(feature = "test-util")]
 pub(crate) mod fuzzing;
+#[cfg(feature = "test-util")]
+mod fuzzing_disk;
 mod position;
 mod read;
 mod requeue;
