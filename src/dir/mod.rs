@@ -137,7 +137,8 @@ impl Directory {
             && opened.is_none()
             && !fs::exists(self.disk(), &self.channel())?
             && !fs::exists(self.disk(), &self.store(StoreKind::Sled))?
-            && !fs::exists(self.disk(), &self.store(StoreKind::Log))?;
+            && !fs::exists(self.disk(), &self.store(StoreKind::Log))?
+            && !fs::exists(self.disk(), &self.dead_letters())?;
         let origin = match &found {
             _ if fresh => Origin::Created,
             Some((_, true)) if adopts => Origin::Adopted,
@@ -151,7 +152,10 @@ impl Directory {
             let checkpoint = opened
                 .as_ref()
                 .and_then(|(_, checkpoint)| checkpoint.as_ref());
-            let channel = checkpoint.map(|checkpoint| checkpoint.channel);
+            let channel = match checkpoint {
+                Some(checkpoint) => Some(checkpoint.channel),
+                None => letters::channel(self)?,
+            };
             Identity::new(self, store, wanted.clone(), channel)?
         };
         if adopts {

@@ -183,3 +183,24 @@ fn foreign_files_among_letters_are_left_alone() {
     assert!(names(&disk).contains(&"notes".to_owned()));
     assert!(names(&disk).contains(&"7.letters".to_owned()));
 }
+
+#[test]
+fn letters_are_read_although_they_are_all_that_is_left_of_the_channel() {
+    let root = tempfile::tempdir().unwrap();
+    let open = || {
+        let (directory, _) = Directory::prepare(&crate::disk::real(), root.path()).unwrap();
+        let lock = crate::dir::DirLock::acquire(&directory).unwrap();
+        let tag = crate::error::SchemaTag::new("bincode2", None);
+        let contents = directory.load(&lock, crate::dir::StoreKind::Log, &tag);
+        let contents = contents.unwrap();
+        let letters = Letters::open(&directory, contents.identity.channel, LIMITS);
+        (contents.origin, letters.unwrap())
+    };
+    open().1.append(&[letter(1)]).unwrap();
+    for name in ["channel", "checkpoint"] {
+        std::fs::remove_file(root.path().join(name)).unwrap();
+    }
+    let (origin, letters) = open();
+    assert_eq!(origin, crate::dir::Origin::Rebuilt);
+    assert_eq!(seqs(&letters), [1]);
+}

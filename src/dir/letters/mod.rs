@@ -434,6 +434,12 @@ impl Letters {
     }
 }
 
+/// Whose letters there are in a directory, for want of any other witness: under another id nobody could read them.
+pub(super) fn channel(directory: &Directory) -> Result<Option<ChannelId>, StoreError> {
+    let path = super::letters_position(&directory.dead_letters());
+    position::channel(directory, &path)
+}
+
 /// Refuses a file whose first header is intact and of the future: every file has letters of one version.
 fn check_version(directory: &Directory, path: &Path) -> Result<(), OpenError> {
     let failed = |error| StoreError::io("read", path, error);

@@ -29,7 +29,7 @@ use crate::disk::{Disk, DiskFile, How, found};
 use crate::error::{OpenError, StoreError};
 use crate::seq::Seq;
 use std::io::IoSlice;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) const MAGIC: [u8; 8] = *b"OVSPLPOS";
 pub(super) const SLOT_LEN: usize = 4 << 10;
@@ -168,6 +168,17 @@ impl PositionFile {
             .and_then(|()| file.sync())
             .map_err(|error| StoreError::io("write", &self.path, error))
     }
+}
+
+/// Whose letters they are, as far as a slot tells.
+pub(super) fn channel(directory: &Directory, path: &Path) -> Result<Option<ChannelId>, StoreError> {
+    let bytes = fs::read(directory.disk(), path)?.unwrap_or_default();
+    let ids = bytes.chunks_exact(SLOT_LEN).map(|slot| {
+        let mut fields = unseal(slot, MAGIC, FORMAT_VERSION).ok()?;
+        let _before = fields.take::<14>()?;
+        fields.take()
+    });
+    Ok(ids.flatten().next())
 }
 
 fn encode(position: &Position, generation: u64, channel: ChannelId) -> Vec<u8> {
