@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn failures_of_finished_numbers_are_not_restored() {
         let failures = BTreeMap::from([(3, 1), (4, 2), (5, 0), (8, 1), (9, 7)]);
-        let above = SeqSet::from_ranges([7..9]);
+        let above = SeqSet::from_ranges(std::iter::once(7..9));
         let ledger = Ledger::restore(4, above, Counters::default()).with_failures(failures);
         assert_eq!(*ledger.all_failures(), BTreeMap::from([(4, 2), (9, 7)]));
     }

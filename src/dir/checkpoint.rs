@@ -51,9 +51,9 @@ pub(crate) enum Persist {
 
 /// How much a slot takes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Capacity {
-    pub(super) ranges: usize,
-    pub(super) failures: usize,
+struct Capacity {
+    ranges: usize,
+    failures: usize,
 }
 
 impl Capacity {
@@ -76,7 +76,7 @@ pub(crate) struct CheckpointFile {
     promised: SeqSet,
     /// Of the newest checkpoint.
     generation: u64,
-    pub(super) capacity: Capacity,
+    capacity: Capacity,
 }
 
 /// The newest slot that can be read.
@@ -168,6 +168,12 @@ impl CheckpointFile {
             Err(error) if !error.is_full() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Lets a slot take fewer ranges and failures from now on.
+    #[cfg(test)]
+    pub(crate) fn shrink(&mut self, ranges: usize, failures: usize) {
+        self.capacity = Capacity { ranges, failures };
     }
 
     /// A ledger that was put together without any slot, with what the file beside them tells.

@@ -129,3 +129,7 @@ fn look(directory: &Directory) -> Result<Option<(u64, Option<Found>)>, OpenError
     };
     Ok(Some((bytes.len() as u64, found)))
 }
+
+#[cfg(test)]
+#[path = "checkpoint_large_tests.rs"]
+mod tests;

@@ -1,5 +1,5 @@
 use super::super::bytes::seal;
-use super::super::checkpoint_format::{CRC_AT, FAILURE_LEN, LARGE_MAGIC, RANGE_LEN, RANGES_AT};
+use super::super::checkpoint_format::{CRC_AT, FAILURE_LEN, RANGE_LEN, RANGES_AT};
 use super::*;
 use crate::ledger::Outcome;
 use std::fs as std_fs;

@@ -12,7 +12,7 @@ const SAMPLE: Sample = Sample {
     seed: 3,
 };
 
-fn open(disk: &SimDisk) -> Result<Contents, OpenError> {
+pub(super) fn open(disk: &SimDisk) -> Result<Contents, OpenError> {
     let disk: DiskRef = Arc::new(disk.clone());
     let (directory, _) = Directory::prepare(&disk, Path::new(SPOOL))?;
     let lock = DirLock::acquire(&directory)?;

@@ -5,7 +5,7 @@
 //! ```text
 //! LOCK           the owner, and the operating system's lock
 //! channel        identity: format, codec, schema tag, channel id
-//! checkpoint     cursor, counters and tail, in three slots; checkpoint.large, what has no room there
+//! checkpoint     cursor, counters and tail, in three slots; checkpoint.large for what has no room in one
 //! sled/, log/    the store
 //! quarantine/    damaged units
 //! dead-letters/  items that were given up
@@ -405,6 +405,9 @@ pub(crate) fn fuzz_identity(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod checkpoint_crash_tests;
 
 #[cfg(test)]
 mod crash_tests;

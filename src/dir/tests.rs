@@ -89,9 +89,16 @@ fn the_root_of_a_fresh_file_system_counts_as_empty() {
 
 #[test]
 fn a_newer_version_is_refused_and_untouched_wherever_it_stands() {
-    for file in [CHANNEL, CHECKPOINT] {
+    for file in [CHANNEL, CHECKPOINT, CHECKPOINT_LARGE] {
         let root = tempfile::tempdir().unwrap();
-        open(root.path(), None).unwrap();
+        let mut contents = open(root.path(), None).unwrap();
+        let mut checkpoint = contents.checkpoint.unwrap();
+        for seq in 0..1500 {
+            let odd = 2 * seq + 1;
+            checkpoint.ledger.finish(odd..odd + 1, Outcome::Lost);
+        }
+        let file_of_slots = &mut contents.checkpoint_file;
+        file_of_slots.write(&checkpoint, Persist::Device).unwrap();
         std_fs::remove_file(root.path().join(LOCK)).unwrap();
         let path = root.path().join(file);
         let mut bytes = std_fs::read(&path).unwrap();
