@@ -18,10 +18,8 @@ pub(crate) enum Outcome {
     /// Dropped by `WhenFull::DropOldest`.
     DroppedFull,
     /// Older than anybody wants it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for deliveries"))]
     Expired,
     /// Given up, and kept where it can be looked at.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for deliveries"))]
     DeadLettered,
     /// It could not be encoded when it had to be.
     Unencodable,
@@ -168,7 +166,6 @@ impl Ledger {
     }
 
     /// Counts a failed delivery of an unfinished number; how many there were. A finished number has none.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for deliveries"))]
     pub(crate) fn note_failure(&mut self, seq: Seq) -> u32 {
         if self.is_finished(seq) {
             return 0;
@@ -179,7 +176,6 @@ impl Ledger {
     }
 
     /// How often a delivery of that number failed. After a crash it may be less than it was, never more.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for deliveries"))]
     pub(crate) fn failures(&self, seq: Seq) -> u32 {
         self.failures.get(&seq).copied().unwrap_or_default()
     }

@@ -4,7 +4,7 @@ use super::frame::{Home, MAGIC, reason};
 use super::fuzzing_disk::HastyDisk;
 use super::position::{self, SLOT_LEN};
 use super::{DeadLetter, LetterLimits, Letters};
-use crate::dir::checkpoint::FRAME_LEN;
+use crate::dir::checkpoint_format::FRAME_LEN;
 use crate::dir::{ChannelId, Directory, bytes, letters_file, letters_position};
 use std::path::Path;
 use std::sync::Arc;

@@ -15,13 +15,20 @@ pub(super) struct Setup {
     pub(super) settings: Settings,
     /// How often a step is tried before the disk is mended.
     pub(super) tries: usize,
+    /// How many ranges a slot of the checkpoint takes, and no failures, where these are few.
+    pub(super) slot_ranges: Option<usize>,
 }
 
 impl Setup {
     pub(super) fn open(&self, disk: &SimDisk) -> Result<(Queue, Recovered), String> {
         let mut settings = self.settings.clone();
         settings.disk = Arc::new(disk.clone());
-        Queue::open(&settings, "none").map_err(|error| format!("open: {error}"))
+        let (mut queue, recovered) =
+            Queue::open(&settings, "none").map_err(|error| format!("open: {error}"))?;
+        if let Some(ranges) = self.slot_ranges {
+            queue.file.shrink(ranges, 0);
+        }
+        Ok((queue, recovered))
     }
 
     /// Opens what is on `disk` and reads all of it.

@@ -51,6 +51,7 @@ pub(super) struct Driver {
     queue: Queue,
     tries: usize,
     compression: Compression,
+    finishes_any: bool,
     random: Random,
     epoch: Epoch,
     next_seq: Seq,
@@ -98,6 +99,7 @@ impl Driver {
             queue,
             tries: setup.tries,
             compression: setup.settings.compression,
+            finishes_any: setup.slot_ranges.is_some(),
             random,
             epoch,
             next_seq: recovered.next_seq,
@@ -122,7 +124,28 @@ impl Driver {
         }
     }
 
+    /// Whether a slot of the checkpoint has room for all that isn't told yet.
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.file.has_room(&self.now.finished)
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.now.finished.pending(self.next_seq) > 0
+    }
+
+    pub(super) fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.queue.store.disk_bytes()
+    }
+
     pub(super) fn any_step(&mut self) -> Result<(), String> {
+        if self.finishes_any && self.random.below(3) == 0 {
+            self.fail_any();
+            return self.step(Step::AcknowledgeAny);
+        }
         let step = STEPS[self.random.below(STEPS.len())];
         self.step(step)
     }
@@ -309,7 +332,7 @@ impl Driver {
         Ok(())
     }
 
-    fn acknowledge(&mut self, range: std::ops::Range<Seq>) {
+    pub(super) fn acknowledge(&mut self, range: std::ops::Range<Seq>) {
         self.begin(format!("acknowledge {range:?}"));
         self.now.finished.finish(range, Finish::Acknowledged);
         self.note();
@@ -328,10 +351,26 @@ impl Driver {
         }
     }
 
+    /// A delivery of a number fails.
+    fn fail_any(&mut self) {
+        let there: Vec<Seq> = self.now.written.iter().copied().collect();
+        if !there.is_empty() {
+            let seq = there[self.random.below(there.len())];
+            self.begin(format!("fail {seq}"));
+            self.now.finished.note_failure(seq);
+            self.note();
+        }
+    }
+
     fn checkpoint(&mut self) -> Result<(), String> {
         self.begin("checkpoint".to_owned());
+        let has_room = self.has_room();
         self.insist(Queue::checkpoint)?;
-        self.now.finished_written = self.now.finished.clone();
+        self.now.finished_written = if has_room {
+            self.now.finished.clone()
+        } else {
+            self.now.finished_safe.clone()
+        };
         self.note();
         Ok(())
     }
@@ -339,9 +378,14 @@ impl Driver {
     fn reclaim(&mut self) -> Result<(), String> {
         self.begin("reclaim".to_owned());
         let before = self.disk.changes();
+        if !self.has_room() {
+            // On a full disk only what the device has is sure to be told again.
+            self.now.finished_written = self.now.finished_safe.clone();
+            self.note();
+        }
         self.insist(|queue, finished| queue.reclaim(finished, Newest::Remove))?;
-        // Where there is nothing to reclaim, nothing is written.
-        if self.disk.changes() > before {
+        // Where there is nothing to reclaim, nothing is written; on a full disk, not all.
+        if self.disk.changes() > before && self.has_room() {
             self.note_checkpoint_on_device();
         }
         self.note();

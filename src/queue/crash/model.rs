@@ -125,6 +125,16 @@ impl Promise {
                 outcome.next_seq
             ));
         }
+        let failures = outcome.finished.all_failures();
+        let is_overcounted =
+            |(seq, count)| count > self.finished.failures(seq) && !self.finished.is_finished(seq);
+        if let Some((seq, count)) = failures
+            .iter()
+            .map(|(seq, count)| (*seq, *count))
+            .find(|failed| is_overcounted(*failed))
+        {
+            return Err(format!("{seq} failed {count} times"));
+        }
         let (found, now) = (outcome.finished.counters(), self.finished.counters());
         if found.acknowledged > now.acknowledged {
             return Err(format!(
