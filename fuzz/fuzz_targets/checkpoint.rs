@@ -1,4 +1,5 @@
-//! Arbitrary bytes as the checkpoint of a directory that is otherwise whole, as they are and with checksums that fit.
+//! Arbitrary bytes as the checkpoint of a directory that is otherwise whole, and as the large file beside it, as they are
+//! and with checksums that fit.
 #![no_main]
 
 mod spool;
@@ -9,9 +10,18 @@ use std::fs;
 
 fuzz_target!(|data: &[u8]| {
     fuzzing::checkpoint(data);
-    for bytes in [data.to_vec(), spool::slots(data)] {
+    let whole = spool::fresh();
+    let large = spool::large(whole.path(), data);
+    for (slots, large) in [
+        (Some(data.to_vec()), data),
+        (Some(spool::slots(data)), &large),
+        (None, &large),
+    ] {
         let dir = spool::fresh();
-        fs::write(dir.path().join("checkpoint"), bytes).expect("it can be written");
+        if let Some(slots) = slots {
+            fs::write(dir.path().join("checkpoint"), slots).expect("it can be written");
+        }
+        fs::write(dir.path().join("checkpoint.large"), large).expect("it can be written");
         spool::assert_conserved(&spool::drain(dir.path()));
     }
 });

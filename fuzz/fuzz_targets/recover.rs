@@ -49,6 +49,9 @@ fn change(dir: &Path, what: u8, which: u8, bytes: &[u8]) {
         (1, _) => {
             let _ = fs::write(segment, bytes);
         }
+        (2, _) if what & 32 != 0 => {
+            let _ = fs::write(dir.join("checkpoint.large"), spool::large(dir, bytes));
+        }
         (2, _) => {
             let _ = fs::write(dir.join("checkpoint"), spool::slots(bytes));
         }
@@ -57,6 +60,7 @@ fn change(dir: &Path, what: u8, which: u8, bytes: &[u8]) {
                 "LOCK",
                 "channel",
                 "checkpoint",
+                "checkpoint.large",
                 "log/.new-x",
                 "log/.kept-0-x",
                 "quarantine",

@@ -11,8 +11,9 @@ use tempfile::TempDir;
 /// Who waits this long waits for ever.
 const FOR_EVER: Duration = Duration::from_secs(20);
 const SLOTS: usize = 3;
-/// Flags, and the fields of a slot up to its ranges.
-const FIELDS: usize = 17;
+/// What a form of the checkpoint takes of the data: flags, the fields up to its ranges, up to two of these, and up to two
+/// failures.
+const FIELDS: usize = 24;
 
 fn builder(dir: &Path) -> Builder<Vec<u8>, Bytes> {
     // Bytes are always an item, so what stops delivery is never their contents.
@@ -70,26 +71,43 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 /// A checkpoint in which each byte of `data` is a field: small, or as large as can be.
 pub fn slots(data: &[u8]) -> Vec<u8> {
     let slots: Vec<Vec<u8>> = (0..SLOTS)
-        .map(|slot| fields(data.chunks(FIELDS).nth(slot).unwrap_or_default()))
+        .map(|slot| {
+            let data = data.chunks(FIELDS).nth(slot);
+            fields(data.unwrap_or_default(), [0; 16])
+        })
         .collect();
     let slots: Vec<&[u8]> = slots.iter().map(Vec::as_slice).collect();
     overspill::fuzzing::sealed_checkpoint(&slots)
 }
 
-fn fields(data: &[u8]) -> Vec<u8> {
+/// The large file beside it, for the channel of that directory, from the data behind the slots'.
+pub fn large(dir: &Path, data: &[u8]) -> Vec<u8> {
+    let identity = fs::read(dir.join("channel")).unwrap_or_default();
+    let channel = identity.get(20..36).and_then(|id| id.try_into().ok());
+    let data = data.get(SLOTS * FIELDS..).unwrap_or(data);
+    overspill::fuzzing::sealed_large_checkpoint(&fields(data, channel.unwrap_or_default()))
+}
+
+fn fields(data: &[u8], channel: [u8; 16]) -> Vec<u8> {
     let mut data = data.iter().copied().chain(std::iter::repeat(0));
     let mut byte = || data.next().unwrap_or(0);
     let mut wide = || match byte() {
         small @ 0..200 => u64::from(small),
         large => u64::MAX - u64::from(255 - large),
     };
-    let [clean, ranges, generation] = [wide(), wide(), wide()];
-    let mut out = vec![u8::try_from(clean % 2).unwrap_or(0), 0];
-    out.extend(u32::try_from(ranges % 3).unwrap_or(0).to_le_bytes());
+    let [clean, ranges, failures, generation] = [wide(), wide(), wide(), wide()];
+    let (ranges, failures) = (ranges % 3, failures % 3);
+    let mut out = vec![u8::from(clean % 2 == 1), 0];
+    out.extend(u32::try_from(ranges).unwrap_or(0).to_le_bytes());
     out.extend(generation.to_le_bytes());
-    out.extend([0; 16]);
-    for _ in 0..FIELDS - 3 {
+    out.extend(channel);
+    for _ in 0..12 + 2 * ranges {
         out.extend(wide().to_le_bytes());
+    }
+    out.extend(u32::try_from(failures).unwrap_or(0).to_le_bytes());
+    for _ in 0..failures {
+        out.extend(wide().to_le_bytes());
+        out.extend(u32::try_from(wide()).unwrap_or(u32::MAX).to_le_bytes());
     }
     out
 }
