@@ -197,11 +197,9 @@ impl<'a, T> Gathering<'a, T> {
             match self.take(waker) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(RecvError::Halted)) => return Poll::Ready(Err(RecvError::Halted)),
-                // The next receive will say the same.
-                Poll::Ready(Err(_)) => break,
-                Poll::Pending if self.places.limit.is_held() => break,
-                Poll::Pending if self.shared.has_more_to_come() => return Poll::Pending,
-                Poll::Pending => break,
+                Poll::Pending if self.may_wait() => return Poll::Pending,
+                // Nothing more will come; if that is an error, the next receive says the same.
+                Poll::Pending | Poll::Ready(Err(_)) => break,
             }
         }
         Poll::Ready(Ok(()))
@@ -221,6 +219,10 @@ impl<'a, T> Gathering<'a, T> {
             state.kick(wakes);
         });
         Poll::Pending
+    }
+
+    fn may_wait(&self) -> bool {
+        !self.places.limit.is_held() && self.shared.has_more_to_come()
     }
 
     fn is_full(&self) -> bool {

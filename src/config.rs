@@ -423,8 +423,8 @@ impl<T, C> Builder<T, C> {
         self
     }
 
-    /// Bytes that dead letters may occupy. Default 64 MiB. Delivery pauses when they are used up, and goes on when
-    /// letters are requeued or purged.
+    /// Bytes that dead letters may occupy; one letter by itself always finds room. Default 64 MiB. Delivery pauses when
+    /// they are used up, and goes on when letters are requeued or purged.
     #[must_use]
     pub fn dead_letter_bytes_max(mut self, bytes: u64) -> Self {
         self.settings.dead_letter_bytes_max = bytes;

@@ -181,9 +181,9 @@ impl Doomed {
 mod tests {
     use super::*;
 
-    fn bad(seq: Seq) -> Option<Doomed> {
+    fn bad(seq: Seq) -> Doomed {
         let error = CodecError::new("no");
-        Some(Doomed::undecodable(seq, 1, b"x", Origin::Stored, &error))
+        Doomed::undecodable(seq, 1, b"x", Origin::Stored, &error)
     }
 
     fn seqs(verdict: Verdict) -> Vec<Seq> {
@@ -196,19 +196,19 @@ mod tests {
     #[test]
     fn a_bad_record_beside_good_ones_is_guilty_at_once() {
         let mut suspects = Suspects::default();
-        assert_eq!(seqs(suspects.judge(true, bad(3), false)), [3]);
-        assert_eq!(seqs(suspects.judge(false, bad(4), true)), [4]);
+        assert_eq!(seqs(suspects.judge(true, Some(bad(3)), false)), [3]);
+        assert_eq!(seqs(suspects.judge(false, Some(bad(4)), true)), [4]);
     }
 
     #[test]
     fn two_bad_blocks_are_kept_back_until_a_good_record_comes() {
         let mut suspects = Suspects::default();
-        assert_eq!(suspects.judge(false, bad(0), true), Verdict::Fine);
-        assert_eq!(suspects.judge(false, bad(1), true), Verdict::Fine);
+        assert_eq!(suspects.judge(false, Some(bad(0)), true), Verdict::Fine);
+        assert_eq!(suspects.judge(false, Some(bad(1)), true), Verdict::Fine);
         assert_eq!(seqs(suspects.judge(true, None, false)), [0, 1]);
         assert_eq!(
-            suspects.judge(false, bad(2), true),
-            Verdict::Guilty(bad(2).into_iter().collect())
+            suspects.judge(false, Some(bad(2)), true),
+            Verdict::Guilty(vec![bad(2)])
         );
         assert_eq!(suspects.iter().count(), 0);
     }
@@ -217,9 +217,9 @@ mod tests {
     fn three_bad_blocks_stop_delivery_and_nothing_is_given_up() {
         let mut suspects = Suspects::default();
         for (seq, ends) in [(0, false), (1, true), (2, true), (3, false)] {
-            assert_eq!(suspects.judge(false, bad(seq), ends), Verdict::Fine);
+            assert_eq!(suspects.judge(false, Some(bad(seq)), ends), Verdict::Fine);
         }
-        let verdict = suspects.judge(false, bad(4), true);
+        let verdict = suspects.judge(false, Some(bad(4)), true);
         assert!(
             matches!(verdict, Verdict::Stop { seq: 0, .. }),
             "{verdict:?}"

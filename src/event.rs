@@ -40,6 +40,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Bytes between dead letters that were requeued can't be read. The file is kept.
+    DeadLettersDamaged {
+        /// How many.
+        bytes: u64,
+    },
     /// Items were dropped because they were older than `max_age`.
     Expired {
         /// How many.

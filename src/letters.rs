@@ -4,7 +4,7 @@ use crate::block::BlockBuilder;
 use crate::core::Shared;
 use crate::dir::{DeadLetter, DeadLetters, Piece};
 use crate::error::{DeadLetterError, StoreError};
-use crate::event::Listener;
+use crate::event::{Event, Listener};
 use crate::ledger::Outcome;
 use crate::seq::Seq;
 use crate::state::{Phase, State};
@@ -193,7 +193,7 @@ impl<T> Work<'_, T> {
         self.shared.enter(|state, _| {
             if state.letters_error.is_none() {
                 state.letters_error = Some(ErrorReport::new(error));
-                state.events.push(crate::Event::Trouble(error.clone()));
+                state.events.push(Event::Trouble(error.clone()));
             }
         });
     }
@@ -242,7 +242,7 @@ impl<T> Work<'_, T> {
                 break;
             };
             let letters = piece.letters().len() as u64;
-            self.requeue_piece(piece)?;
+            self.requeue_piece(&piece)?;
             count += letters;
             left = left.saturating_sub(letters);
         }
@@ -261,18 +261,23 @@ impl<T> Work<'_, T> {
 
     /// Makes items of some letters. In this order: the numbers that they get, on the device; their block, on the device; the
     /// letters gone. So a process that dies in between leaves them letters or items, and the next one knows which.
-    fn requeue_piece(&mut self, piece: Piece) -> Result<(), StoreError> {
+    fn requeue_piece(&mut self, piece: &Piece) -> Result<(), StoreError> {
         // Nothing of ours is written before the intent: only this thread writes, and nobody reads such a block before.
-        let first = self.shared.enter(|state, _| state.stage_letters(&piece));
+        let first = self.shared.enter(|state, _| state.stage_letters(piece));
         let end = first + piece.letters().len() as u64;
         let incarnation = self.desk.queue.incarnation();
         let letters = self.desk.queue.letters();
-        let begun = letters.and_then(|letters| letters.begin_requeue(&piece, first, incarnation));
+        let begun = letters.and_then(|letters| letters.begin_requeue(piece, first, incarnation));
         if let Err(error) = begun {
             self.take_back_letters(first, end);
             return Err(error);
         }
-        self.desk.requeueing = Some((piece, end));
+        let bytes = piece.damaged_bytes();
+        if bytes > 0 {
+            self.shared
+                .enter(|state, _| state.events.push(Event::DeadLettersDamaged { bytes }));
+        }
+        self.desk.requeueing = Some(end);
         while self.shared.enter(|state, _| state.disk_end() < end) {
             self.write_batch(Room::WithinLimits)?;
         }

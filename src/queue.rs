@@ -147,6 +147,7 @@ impl Queue {
             clean_shutdown: was.clean,
             quarantined,
             unknown_files,
+            dead_letters_uncertain: queue.letters.is_position_lost(),
             ..OpenReport::default()
         };
         match queue.recover(was, report) {

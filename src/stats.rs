@@ -152,6 +152,8 @@ pub struct OpenReport {
     pub lost: Vec<std::ops::RangeInclusive<u64>>,
     /// Everything that was set aside so far.
     pub quarantined: Vec<crate::dir::Quarantined>,
+    /// True when nobody can tell any more which dead letters were requeued: the oldest may be there although they were.
+    pub dead_letters_uncertain: bool,
     /// Files in the directory that are not the channel's. They are left alone.
     pub unknown_files: Vec<PathBuf>,
 }

@@ -46,6 +46,10 @@ pub(crate) enum Step {
 
 /// What the store and its retries allow now.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each named"
+)]
 pub(crate) struct Possible {
     pub(crate) may_write: bool,
     /// There is something to write, and it may be written.

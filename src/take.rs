@@ -62,7 +62,7 @@ impl<T> State<T> {
 
     /// The next item, finished as it leaves, or what stands before it.
     pub(crate) fn take(&mut self, wakes: &mut Wakes) -> Take<T> {
-        self.take_with(0, wakes, |state, wakes| state.pop(wakes))
+        self.take_with(0, wakes, Self::pop)
     }
 
     /// Up to `max` items, finished as they leave.

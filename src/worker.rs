@@ -5,7 +5,6 @@
 
 use crate::block::{Block, Seal};
 use crate::core::Shared;
-use crate::dir::Piece;
 use crate::error::{HaltFault, HaltReport, StoreError, SyncError};
 use crate::event::Event;
 use crate::ledger::{Ledger, Outcome};
@@ -136,8 +135,8 @@ pub(crate) struct Desk {
     syncing: Retry,
     pub(crate) setting_aside: Retry,
     pub(crate) finishing: Retry,
-    /// Letters whose block is staged, and the end of its numbers.
-    pub(crate) requeueing: Option<(Piece, Seq)>,
+    /// Letters were staged as a block of new items: the end of its numbers.
+    pub(crate) requeueing: Option<Seq>,
     /// Since when something that was written has waited for a sync.
     pub(crate) unsynced_since: Option<Instant>,
     /// The store had no space for what it was given last, whatever the file system says is free.
@@ -217,8 +216,10 @@ impl<T> Work<'_, T> {
         let (writing, reading) = (self.desk.writing.is_due(now), self.desk.reading.is_due(now));
         let setting_aside = self.desk.setting_aside.is_due(now);
         let finishing = self.desk.finishing.is_due(now);
-        let requeueing = self.desk.requeueing.as_ref().map(|(_, end)| *end);
-        let requeueing = requeueing.map(|end| if finishing { end } else { Seq::MAX });
+        let requeueing = self
+            .desk
+            .requeueing
+            .map(|end| if finishing { end } else { Seq::MAX });
         let flush_at = self.flush_at();
         let retries = [
             self.desk.writing.at.filter(|_| !writing),

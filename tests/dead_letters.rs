@@ -1,4 +1,10 @@
 //! Dead letters: what is set aside, is kept, can be looked at, put back and removed, and is always in exactly one place.
+#![cfg(all(feature = "test-util", feature = "sled"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on has failed"
+)]
 
 mod common;
 
@@ -28,7 +34,7 @@ impl Picky {
 }
 
 impl Codec<u64> for Picky {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "picky"
     }
 

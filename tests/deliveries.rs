@@ -1,4 +1,10 @@
 //! At least once: what becomes of an item that is out, and of the channel while items are.
+#![cfg(all(feature = "test-util", feature = "sled"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on has failed"
+)]
 
 mod common;
 

@@ -18,10 +18,6 @@ mod checkpoint_large;
 mod clock;
 pub(crate) mod fs;
 mod identity;
-#[cfg_attr(
-    not(test),
-    allow(dead_code, unused_imports, reason = "the worker is still to call it")
-)]
 mod letters;
 mod lock;
 mod quarantine;
@@ -29,8 +25,7 @@ mod quarantine;
 pub(crate) use self::checkpoint::{Checkpoint, CheckpointFile, Persist};
 pub(crate) use self::identity::{Identity, StoreKind};
 pub use self::letters::{DeadLetter, DeadLetters};
-#[allow(unused_imports, reason = "the worker is still to call it")]
-pub(crate) use self::letters::{Intent, LetterId, LetterLimits, Letters, Piece, Scan};
+pub(crate) use self::letters::{LetterId, LetterLimits, Letters, Piece};
 pub(crate) use self::lock::DirLock;
 pub(crate) use self::quarantine::Quarantine;
 pub use self::quarantine::Quarantined;

@@ -179,7 +179,7 @@ impl Caller {
         self.is_in_doubt = false;
         self.store(&block(first, incarnation, &items));
         self.expected.drain(..items.len());
-        if self.letters.finish_requeue(piece).is_err() {
+        if self.letters.resolve(true).is_err() {
             self.disk.heal();
             self.letters.resolve(true)?;
         }

@@ -39,7 +39,7 @@ fn damage_at_any_byte_costs_the_letter_that_it_touches_and_is_told() {
         assert_eq!(piece.damaged_bytes(), 126, "byte {at}");
         assert_eq!(piece.letters().len(), 3);
         store.begin_requeue(&piece, 100, 4).unwrap();
-        store.finish_requeue(piece).unwrap();
+        store.resolve(true).unwrap();
         assert_eq!(names(&disk)[0], "00000000000000000000.damaged");
         assert!(store.bytes() > 8192 + 3 * 126 - 1);
         assert_eq!(store.purge().unwrap(), 0);
@@ -90,7 +90,7 @@ fn a_position_that_nobody_can_read_brings_letters_back_and_says_so() {
     let mut store = open(&disk);
     let piece = store.next_piece(126).unwrap().unwrap();
     store.begin_requeue(&piece, 100, 4).unwrap();
-    store.finish_requeue(piece).unwrap();
+    store.resolve(true).unwrap();
     assert!(!store.is_position_lost());
     let mut bytes = read(&disk, POSITION);
     bytes[30] ^= 1;
@@ -109,7 +109,7 @@ fn a_position_cut_to_any_length_or_gone_never_hides_a_letter() {
     let mut store = open(&disk);
     let piece = store.next_piece(126).unwrap().unwrap();
     store.begin_requeue(&piece, 100, 4).unwrap();
-    store.finish_requeue(piece).unwrap();
+    store.resolve(true).unwrap();
     let bytes = read(&disk, POSITION);
     for len in (0..=bytes.len()).step_by(64) {
         write(&disk, POSITION, &bytes[..len]);
@@ -129,7 +129,7 @@ fn new_letters_count_when_the_file_that_the_position_names_was_cut() {
     let mut store = open(&disk);
     let piece = store.next_piece(2 * 126).unwrap().unwrap();
     store.begin_requeue(&piece, 100, 4).unwrap();
-    store.finish_requeue(piece).unwrap();
+    store.resolve(true).unwrap();
     let bytes = read(&disk, FIRST);
     for cut in [0, 126, 200] {
         let disk = SimDisk::of(disk.device());

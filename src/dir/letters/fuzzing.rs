@@ -149,7 +149,7 @@ fn requeue_all(store: &mut Letters, mut left: &[DeadLetter]) {
         let (now, later) = left.split_at(piece.letters().len());
         assert_eq!(piece.letters(), now);
         assert!(store.begin_requeue(&piece, 100, 3).is_ok());
-        assert!(store.finish_requeue(piece).is_ok());
+        assert!(store.resolve(true).is_ok());
         left = later;
     }
     assert!(left.is_empty(), "{left:?}");

@@ -104,12 +104,6 @@ impl Letters {
         self.move_to(place, Some(intent))
     }
 
-    /// Lets go of letters whose block is on the device.
-    pub(crate) fn finish_requeue(&mut self, piece: Piece) -> Result<(), StoreError> {
-        drop(piece);
-        self.resolve(true)
-    }
-
     /// A requeue that was begun and not finished, by an earlier process or because of an error.
     pub(crate) fn pending_intent(&self) -> Option<&Intent> {
         self.intent.as_ref()

@@ -80,7 +80,7 @@ pub(super) fn requeue_all(store: &mut Letters, bytes_max: u64) -> Vec<Vec<u64>> 
         assert!(pieces.len() < 1000, "the same piece again and again");
         pieces.push(piece.letters().iter().map(|letter| letter.seq).collect());
         store.begin_requeue(&piece, 100, 4).unwrap();
-        store.finish_requeue(piece).unwrap();
+        store.resolve(true).unwrap();
     }
     pieces
 }
@@ -253,7 +253,7 @@ fn requeued_letters_give_their_space_back_a_file_at_a_time() {
     let piece = store.next_piece(4 * 126).unwrap().unwrap();
     store.begin_requeue(&piece, 100, 4).unwrap();
     assert_eq!(store.bytes(), all);
-    store.finish_requeue(piece).unwrap();
+    store.resolve(true).unwrap();
     assert_eq!(store.bytes(), all - 3 * 126);
     assert_eq!(store.count().unwrap(), 5);
     assert_eq!(seqs(&open(&disk)), [4, 5, 6, 7, 8]);
@@ -271,7 +271,7 @@ fn letters_that_come_during_a_requeue_stay() {
     store.append(&[letter(2)]).unwrap();
     store.begin_requeue(&piece, 100, 4).unwrap();
     store.append(&[letter(3)]).unwrap();
-    store.finish_requeue(piece).unwrap();
+    store.resolve(true).unwrap();
     assert_eq!(seqs(&store), [2, 3]);
     assert_eq!(seqs(&open(&disk)), [2, 3]);
 }
