@@ -245,9 +245,9 @@ fn failures_in_a_row_wait_longer_each_time() {
         .unwrap();
     let rx = channel.acking_receiver();
     send(&channel, 0..1);
-    for wait in [1, 2, 3, 3] {
+    for wait in [1_000, 2_000, 3_000, 3_000] {
         rx.recv().unwrap().nack();
-        channel.advance_clock(wait * second - Duration::from_millis(1));
+        channel.advance_clock(Duration::from_millis(wait - 1));
         assert_eq!(rx.try_recv().unwrap_err(), TryRecvError::Empty);
         channel.advance_clock(Duration::from_millis(1));
     }
