@@ -5,11 +5,12 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Bencher, Criterion, Throughput, criterion_group, criterion_main};
 use overspill::DiskBufferedChannel;
 use std::hint::black_box;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 const LIVE_ITEMS: u64 = 100_000;
 const BACKLOG_BYTES: usize = 16 << 20;
@@ -20,30 +21,6 @@ fn live(c: &mut Criterion) {
     group
         .sample_size(20)
         .throughput(Throughput::Elements(LIVE_ITEMS));
-    group.bench_function("u64 in turns", |b| {
-        let channel = DiskBufferedChannel::<u64>::temporary().unwrap();
-        let (tx, rx) = (channel.sender(), channel.receiver());
-        b.iter(|| {
-            for turn in 0..LIVE_ITEMS / 1000 {
-                (0..1000).for_each(|n| tx.send(turn + n).unwrap());
-                (0..1000).for_each(|_| {
-                    black_box(rx.recv().unwrap());
-                });
-            }
-        });
-    });
-    group.bench_function("256 bytes in turns", |b| {
-        let channel = DiskBufferedChannel::<Vec<u8>>::temporary().unwrap();
-        let (tx, rx) = (channel.sender(), channel.receiver());
-        b.iter(|| {
-            for _ in 0..LIVE_ITEMS / 1000 {
-                (0..1000).for_each(|_| tx.send(vec![7; 256]).unwrap());
-                (0..1000).for_each(|_| {
-                    black_box(rx.recv().unwrap());
-                });
-            }
-        });
-    });
     group.bench_function("u64 in batches between threads", |b| {
         let channel = DiskBufferedChannel::<u64>::temporary().unwrap();
         let (tx, rx) = (channel.sender(), channel.receiver());
@@ -78,6 +55,94 @@ fn live(c: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// What it costs to acknowledge, in memory: compare with `live`.
+fn acknowledged(c: &mut Criterion) {
+    let mut group = c.benchmark_group("acknowledged");
+    group
+        .sample_size(20)
+        .throughput(Throughput::Elements(LIVE_ITEMS));
+    group.bench_function("u64 in turns, plain", |b| {
+        let channel = DiskBufferedChannel::<u64>::temporary().unwrap();
+        let (tx, rx) = (channel.sender(), channel.receiver());
+        in_turns(b, |n| tx.send(n).unwrap(), || rx.recv().unwrap());
+    });
+    group.bench_function("u64 in turns", |b| {
+        let channel = DiskBufferedChannel::<u64>::temporary().unwrap();
+        let (tx, rx) = (channel.sender(), channel.acking_receiver());
+        in_turns(
+            b,
+            |n| tx.send(n).unwrap(),
+            || rx.recv().unwrap().ack_and_take(),
+        );
+    });
+    group.bench_function("256 bytes in turns, plain", |b| {
+        let channel = DiskBufferedChannel::<Vec<u8>>::temporary().unwrap();
+        let (tx, rx) = (channel.sender(), channel.receiver());
+        in_turns(b, |_| tx.send(vec![7; 256]).unwrap(), || rx.recv().unwrap());
+    });
+    group.bench_function("256 bytes in turns", |b| {
+        let channel = DiskBufferedChannel::<Vec<u8>>::temporary().unwrap();
+        let (tx, rx) = (channel.sender(), channel.acking_receiver());
+        in_turns(
+            b,
+            |_| tx.send(vec![7; 256]).unwrap(),
+            || rx.recv().unwrap().ack_and_take(),
+        );
+    });
+    group.bench_function("u64 between threads, plain", |b| {
+        let channel = DiskBufferedChannel::<u64>::temporary().unwrap();
+        let (tx, rx) = (channel.sender(), channel.receiver());
+        b.iter(|| {
+            thread::scope(|scope| {
+                scope.spawn(|| (0..LIVE_ITEMS).for_each(|n| tx.send(n).unwrap()));
+                (0..LIVE_ITEMS).for_each(|_| {
+                    black_box(rx.recv().unwrap());
+                });
+            });
+        });
+    });
+    group.bench_function("u64 between threads", |b| {
+        let channel = DiskBufferedChannel::<u64>::temporary().unwrap();
+        let (tx, rx) = (channel.sender(), channel.acking_receiver());
+        b.iter(|| {
+            thread::scope(|scope| {
+                scope.spawn(|| (0..LIVE_ITEMS).for_each(|n| tx.send(n).unwrap()));
+                (0..LIVE_ITEMS).for_each(|_| {
+                    black_box(rx.recv().unwrap().ack_and_take());
+                });
+            });
+        });
+    });
+    group.bench_function("u64 in batches between threads", |b| {
+        let channel = DiskBufferedChannel::<u64>::temporary().unwrap();
+        let (tx, rx) = (channel.sender(), channel.acking_receiver());
+        b.iter(|| {
+            thread::scope(|scope| {
+                scope.spawn(|| tx.send_all(&mut (0..LIVE_ITEMS)).unwrap());
+                let mut got = 0;
+                while got < LIVE_ITEMS {
+                    let batch = rx.recv_batch(256, u64::MAX, Duration::ZERO).unwrap();
+                    got += batch.len() as u64;
+                    batch.ack().unwrap();
+                }
+            });
+        });
+    });
+    group.finish();
+}
+
+/// Items in and out by the thousand, on one thread.
+fn in_turns<R>(b: &mut Bencher<'_>, mut send: impl FnMut(u64), mut recv: impl FnMut() -> R) {
+    b.iter(|| {
+        for turn in 0..LIVE_ITEMS / 1000 {
+            (0..1000).for_each(|n| send(turn + n));
+            (0..1000).for_each(|_| {
+                black_box(recv());
+            });
+        }
+    });
 }
 
 fn fill(dir: &Path, item_bytes: usize, total: usize) {
@@ -154,5 +219,5 @@ fn open(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, live, backlog, open);
+criterion_group!(benches, live, acknowledged, backlog, open);
 criterion_main!(benches);

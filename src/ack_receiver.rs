@@ -230,7 +230,10 @@ impl<'a, T> Gathering<'a, T> {
     }
 
     fn bytes(&self) -> u64 {
-        self.parcels.iter().map(|parcel| parcel.slip.bytes).sum()
+        self.parcels
+            .iter()
+            .map(|parcel| u64::from(parcel.slip.bytes))
+            .sum()
     }
 
     fn take(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
@@ -253,7 +256,7 @@ impl<'a, T> Gathering<'a, T> {
     fn trim(&mut self) {
         let mut bytes = 0_u64;
         let mut fits = |parcel: &Parcel<T>| {
-            bytes = bytes.saturating_add(parcel.slip.bytes);
+            bytes = bytes.saturating_add(parcel.slip.bytes.into());
             bytes <= self.max_bytes
         };
         let kept = self

@@ -38,7 +38,8 @@ impl<T> Shared<T> {
         let taken = self.poll_take(places, waker, |state, wakes| state.take_out(own_out, wakes));
         taken.map_ok(|mut parcel| {
             if parcel.slip.awaits_record {
-                self.leave_records(std::slice::from_mut(&mut parcel));
+                let record = self.leave_record(&mut parcel);
+                keep_buffer(record);
             }
             parcel
         })
@@ -65,31 +66,45 @@ impl<T> Shared<T> {
         })
     }
 
-    /// Leaves encodings with the channel, outside the lock: what only memory has must be saved by a halt, whatever its
-    /// consumer does meanwhile.
+    /// Leaves an encoding with the channel: what only memory has must be saved by a halt, whatever its consumer does
+    /// meanwhile. Returns the buffer that lay in its place.
+    fn leave_record(self: &Arc<Self>, parcel: &mut Parcel<T>) -> Option<Vec<u8>> {
+        let mut record = self.encode_out(parcel);
+        self.enter(|state, wakes| {
+            state.held.deposit(&parcel.slip, record.as_mut());
+            state.end_handing(1, wakes);
+        });
+        record
+    }
+
+    /// As [`leave_record`](Self::leave_record), with one look for all of them.
     fn leave_records(self: &Arc<Self>, parcels: &mut [Parcel<T>]) {
         let mut records = Vec::with_capacity(parcels.len());
         for parcel in parcels
             .iter_mut()
             .filter(|parcel| parcel.slip.awaits_record)
         {
-            let record = self.encoded(&parcel.item);
-            parcel.slip.bytes = record.as_ref().map_or(0, |record| record.len() as u64);
-            parcel.slip.awaits_record = false;
+            let record = self.encode_out(parcel);
             records.push((parcel.slip, record));
         }
         self.enter(|state, wakes| {
             for (slip, record) in &mut records {
                 state.held.deposit(slip, record.as_mut());
             }
-            state.handing -= records.len();
-            if state.phase == Phase::Halting || state.sync.wanted > state.sync.done {
-                state.kick(wakes);
-            }
+            state.end_handing(records.len(), wakes);
         });
         for (_, record) in records {
             keep_buffer(record);
         }
+    }
+
+    /// The encoding of an item that goes out, made outside the lock.
+    fn encode_out(&self, parcel: &mut Parcel<T>) -> Option<Vec<u8>> {
+        let record = self.encoded(&parcel.item);
+        let bytes = record.as_ref().map_or(0, Vec::len);
+        parcel.slip.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        parcel.slip.awaits_record = false;
+        record
     }
 
     fn encoded(&self, item: &T) -> Option<Vec<u8>> {
@@ -223,6 +238,14 @@ impl<T> Shared<T> {
 }
 
 impl<T> State<T> {
+    /// Encodings that were awaited are there.
+    fn end_handing(&mut self, count: usize, wakes: &mut Wakes) {
+        self.handing -= count;
+        if self.phase == Phase::Halting || self.sync.wanted > self.sync.done {
+            self.kick(wakes);
+        }
+    }
+
     /// What becomes of deliveries still makes a difference: a halt has not begun to save.
     fn minds_deliveries(&self) -> bool {
         self.phase != Phase::Halted && !self.is_saving

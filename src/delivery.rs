@@ -103,7 +103,10 @@ impl<T> Delivery<T> {
 
     /// What the item was called before it was a dead letter that was requeued.
     pub fn requeued_from(&self) -> Option<ItemId> {
-        self.slip.letter.map(|letter| ItemId {
+        let letter = self
+            .shared
+            .enter(|state, _| state.held.origin_of(self.slip.seq));
+        letter.map(|letter| ItemId {
             channel: self.shared.channel,
             incarnation: letter.incarnation,
             seq: letter.seq,

@@ -8,6 +8,7 @@ use crate::dir::LetterId;
 use crate::front::Origin;
 use crate::seq::Seq;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 /// Buffers of encodings above this size are not kept for the next one.
 const KEPT_BUFFER_BYTES: usize = 4 << 10;
@@ -21,23 +22,21 @@ pub(crate) struct Slip {
     /// How it came to the front.
     pub(crate) origin: Origin,
     /// Encoded bytes, 0 where it was never encoded.
-    pub(crate) bytes: u64,
+    pub(crate) bytes: u32,
     /// Admission at the latest, milliseconds since the Unix epoch; 0 where no age is limited.
     pub(crate) latest_ms: u64,
     /// Deliveries of it that failed.
     pub(crate) failures: u32,
-    /// Which dead letter it was.
-    pub(crate) letter: Option<LetterId>,
     /// It was out before.
     pub(crate) is_repeat: bool,
     /// Its encoding is still to be left, before it is handed out.
     pub(crate) awaits_record: bool,
     /// Where its encoding is kept, if only memory has it.
-    copy: Option<usize>,
+    copy: Option<NonZeroU32>,
 }
 
 impl Slip {
-    pub(crate) fn new(seq: Seq, origin: Origin, bytes: u64) -> Self {
+    pub(crate) fn new(seq: Seq, origin: Origin, bytes: u32) -> Self {
         Self {
             seq,
             incarnation: 0,
@@ -45,7 +44,6 @@ impl Slip {
             bytes,
             latest_ms: 0,
             failures: 0,
-            letter: None,
             is_repeat: false,
             awaits_record: false,
             copy: None,
@@ -248,7 +246,7 @@ pub(crate) struct Unsaved {
 #[derive(Debug, Default)]
 struct Copies {
     slots: Vec<Slot>,
-    free: Vec<usize>,
+    free: Vec<NonZeroU32>,
     memory_only: u64,
 }
 
@@ -278,8 +276,13 @@ impl Kept {
     }
 }
 
+/// Places count from 1.
+fn index(place: NonZeroU32) -> usize {
+    place.get() as usize - 1
+}
+
 impl Copies {
-    fn reserve(&mut self, slip: &Slip) -> usize {
+    fn reserve(&mut self, slip: &Slip) -> NonZeroU32 {
         self.memory_only += 1;
         let slot = Slot {
             seq: slip.seq,
@@ -287,25 +290,27 @@ impl Copies {
             kept: Kept::Awaited,
             record: Vec::new(),
         };
-        let Some(index) = self.free.pop() else {
+        let Some(place) = self.free.pop() else {
             self.slots.push(slot);
-            return self.slots.len() - 1;
+            // Far fewer are out than that.
+            let place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            return NonZeroU32::new(place).unwrap_or(NonZeroU32::MAX);
         };
-        if let Some(free) = self.slots.get_mut(index) {
+        if let Some(free) = self.slots.get_mut(index(place)) {
             let record = std::mem::take(&mut free.record);
             *free = Slot { record, ..slot };
         }
-        index
+        place
     }
 
     fn slot(&self, slip: &Slip) -> Option<&Slot> {
         self.slots
-            .get(slip.copy?)
+            .get(index(slip.copy?))
             .filter(|slot| slot.seq == slip.seq)
     }
 
     fn deposit(&mut self, slip: &Slip, record: Option<&mut Vec<u8>>) {
-        let slot = slip.copy.and_then(|index| self.slots.get_mut(index));
+        let slot = slip.copy.and_then(|place| self.slots.get_mut(index(place)));
         let Some(slot) = slot.filter(|slot| slot.seq == slip.seq) else {
             return;
         };
@@ -319,15 +324,15 @@ impl Copies {
     }
 
     fn free(&mut self, slip: &Slip) {
-        let Some(index) = slip.copy else { return };
-        if let Some(slot) = self.slots.get_mut(index) {
+        let Some(place) = slip.copy else { return };
+        if let Some(slot) = self.slots.get_mut(index(place)) {
             self.memory_only -= u64::from(slot.kept.is_memory_only());
             slot.kept = Kept::Nothing;
             slot.record.clear();
             if slot.record.capacity() > KEPT_BUFFER_BYTES {
                 slot.record = Vec::new();
             }
-            self.free.push(index);
+            self.free.push(place);
         }
     }
 

@@ -104,14 +104,14 @@ impl<T> State<T> {
         }
         self.take_with(0, wakes, |state, _| {
             let first = state.pop_out()?;
-            let mut bytes = first.slip.bytes;
+            let mut bytes = u64::from(first.slip.bytes);
             into.push(first);
             for _ in 1..max {
                 if bytes >= max_bytes || state.is_at_limit() {
                     break;
                 }
                 let Some(next) = state.pop_out() else { break };
-                bytes += next.slip.bytes;
+                bytes += u64::from(next.slip.bytes);
                 into.push(next);
             }
             Some(())
@@ -175,11 +175,11 @@ impl<T> State<T> {
             incarnation,
             latest_ms,
         } = self.front.pop()?;
-        let mut slip = Slip::new(seq, origin, bytes);
+        // `item_bytes_max` is far below 4 GiB.
+        let mut slip = Slip::new(seq, origin, u32::try_from(bytes).unwrap_or(u32::MAX));
         slip.incarnation = incarnation;
         slip.latest_ms = latest_ms;
         slip.failures = self.ledger.failures(seq);
-        slip.letter = self.held.origin_of(seq);
         self.held.take_out(&mut slip);
         self.handing += usize::from(slip.awaits_record);
         Some(Parcel { item, slip })
@@ -190,7 +190,7 @@ impl<T> State<T> {
         let origin = self.held.origin(slip);
         self.held.finish(slip);
         self.ledger.acknowledge(slip.seq, 1);
-        self.note_taken(origin, slip.bytes, wakes);
+        self.note_taken(origin, slip.bytes.into(), wakes);
         self.limit_waiters.wake_one(wakes);
     }
 
@@ -367,7 +367,7 @@ impl<T> State<T> {
         while let Some(parcel) = self.held.drop_ready_if(|slip| is_old(slip.latest_ms)) {
             expired += self.expire_range(
                 parcel.slip.seq..parcel.slip.seq + 1,
-                parcel.slip.bytes,
+                parcel.slip.bytes.into(),
                 wakes,
             );
             self.discarded.push(parcel.item);

@@ -70,10 +70,12 @@ impl WaitList {
 
     /// Takes the waiter out. True when it had been woken meanwhile: if it leaves without acting
     /// on that, the wake-up belongs to somebody else.
+    #[inline]
     pub(crate) fn leave(&mut self, ticket: &mut Ticket, wakes: &mut Wakes) -> bool {
-        if ticket.number.is_none() {
-            return false;
-        }
+        ticket.number.is_some() && self.take_out(ticket, wakes)
+    }
+
+    fn take_out(&mut self, ticket: &mut Ticket, wakes: &mut Wakes) -> bool {
         let position = self.position(ticket);
         ticket.number = None;
         match position.and_then(|index| self.waiting.remove(index)) {
@@ -189,7 +191,10 @@ impl Wakes {
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        self.wake.drain(..).for_each(Waker::wake);
+        // Nearly always there is nobody.
+        if !self.wake.is_empty() {
+            self.wake.drain(..).for_each(Waker::wake);
+        }
     }
 }
 
