@@ -11,7 +11,7 @@ use crate::sender::both_ends;
 use crate::stats::Stats;
 use crate::stream::DeliveryStream;
 use crate::sync;
-use crate::take::Places;
+use crate::take::{Asker, Places};
 use crate::verbs::{Receives, Receiving, verbs};
 use crate::wait::{Alarm, block_until};
 use std::fmt;
@@ -69,7 +69,7 @@ impl<T> Receives<T> for AckReceiver<T> {
         waker: Option<&Waker>,
     ) -> Poll<Result<Delivery<T>, RecvError>> {
         let shared = &self.handle.shared;
-        let taken = shared.poll_deliver(0, places, waker);
+        let taken = shared.poll_deliver(Asker::Consumer, places, waker);
         taken.map_ok(|parcel| self.deliver(parcel))
     }
 

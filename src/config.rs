@@ -413,7 +413,7 @@ impl<T, C> Builder<T, C> {
         self
     }
 
-    /// Deliveries that may be out at once, those that came back and wait included. Default 65,536.
+    /// Deliveries that may be out at once, those that came back and wait included. Default 65,536, at most 262,144.
     ///
     /// Acking receivers wait beyond it. Memory holds as many items beside [`memory_items`](Self::memory_items), and in
     /// `Durability::Spill` the encodings of those that no disk has.

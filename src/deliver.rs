@@ -10,7 +10,7 @@ use crate::ledger::Outcome;
 use crate::refill::encode_item;
 use crate::seq::Seq;
 use crate::state::{Phase, State};
-use crate::take::Places;
+use crate::take::{Asker, Places};
 use crate::wait::{Ticket, Wakes};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -28,14 +28,14 @@ pub(crate) enum Back {
 }
 
 impl<T> Shared<T> {
-    /// The next item, which stays unfinished. The caller knows of `own_out` deliveries that will not come back.
+    /// The next item, which stays unfinished.
     pub(crate) fn poll_deliver(
         self: &Arc<Self>,
-        own_out: u64,
+        asker: Asker,
         places: &mut Places,
         waker: Option<&Waker>,
     ) -> Poll<Result<Parcel<T>, RecvError>> {
-        let taken = self.poll_take(places, waker, |state, wakes| state.take_out(own_out, wakes));
+        let taken = self.poll_take(places, waker, |state, wakes| state.take_out(asker, wakes));
         taken.map_ok(|mut parcel| {
             if parcel.slip.awaits_record {
                 let record = self.leave_record(&mut parcel);

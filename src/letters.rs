@@ -60,8 +60,10 @@ impl Errands {
         self.next
     }
 
-    pub(crate) fn first(&self) -> Option<(u64, Errand)> {
-        self.waiting.front().copied()
+    /// The next one. While a requeue is under way nothing else may change the letters.
+    pub(crate) fn next(&self, is_requeueing: bool) -> Option<(u64, Errand)> {
+        let mut waiting = self.waiting.iter().copied();
+        waiting.find(|(_, errand)| !is_requeueing || *errand == Errand::List)
     }
 
     fn reply(&mut self, id: u64, reply: Result<Reply, StoreError>) {

@@ -7,6 +7,7 @@
 //!          cursor        read_next         disk_end   next_seq
 //! ```
 
+use crate::block::HEADER_LEN;
 use crate::clock::Clock;
 use crate::config::Backoff;
 use crate::dead::{DoomedQueue, Suspects};
@@ -385,7 +386,9 @@ impl<T> State<T> {
             disk_room: self.disk_room,
             write_ahead: self.limits.write_ahead,
         };
-        view.route(self.staging.cost(len, self.limits.block_bytes))
+        // Where ages are limited a block may end before it is full.
+        let spare = self.limits.max_age_ms.map_or(0, |_| HEADER_LEN as u64);
+        view.route(self.staging.cost(len, self.limits.block_bytes) + spare)
     }
 
     /// Admits an item to the front, without a trace on disk.

@@ -80,7 +80,7 @@ impl<T> State<T> {
         if requeueing.is_some_and(|end| self.disk_end() >= end) {
             return Some(Step::FinishRequeue);
         }
-        if let (None, Some((id, errand))) = (requeueing, self.errands.first()) {
+        if let Some((id, errand)) = self.errands.next(requeueing.is_some()) {
             return Some(Step::Errand(id, errand));
         }
         if self.persist.wanted > self.persist.done {

@@ -29,6 +29,15 @@ pub(crate) enum Take<R> {
     Ended(RecvError),
 }
 
+/// Who takes an item out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// One of those who share `in_flight_max`.
+    Consumer,
+    /// One that has a limit of its own, and that ends when nothing is left but what it has out.
+    Adapter { own_out: u64 },
+}
+
 /// The head of refill, lent to a receiver that decodes a piece of it.
 #[derive(Debug)]
 pub(crate) struct RefillJob {
@@ -82,13 +91,14 @@ impl<T> State<T> {
         })
     }
 
-    /// The next item, which stays unfinished, or what stands before it. The asker knows of `own_out` deliveries that
-    /// will not come back.
-    pub(crate) fn take_out(&mut self, own_out: u64, wakes: &mut Wakes) -> Take<Parcel<T>> {
-        if self.is_at_limit() {
-            return Take::WaitForAcks;
-        }
-        self.take_with(own_out, wakes, |state, _| state.pop_out())
+    /// The next item, which stays unfinished, or what stands before it.
+    pub(crate) fn take_out(&mut self, asker: Asker, wakes: &mut Wakes) -> Take<Parcel<T>> {
+        let own_out = match asker {
+            Asker::Consumer if self.is_at_limit() => return Take::WaitForAcks,
+            Asker::Consumer => 0,
+            Asker::Adapter { own_out } => own_out,
+        };
+        self.take_with(own_out, wakes, Self::pop_out)
     }
 
     /// Up to `max` items of `max_bytes` together, as far as their sizes are known; at least one.
@@ -102,15 +112,17 @@ impl<T> State<T> {
         if self.is_at_limit() {
             return Take::WaitForAcks;
         }
-        self.take_with(0, wakes, |state, _| {
-            let first = state.pop_out()?;
+        self.take_with(0, wakes, |state, wakes| {
+            let first = state.pop_out(wakes)?;
             let mut bytes = u64::from(first.slip.bytes);
             into.push(first);
             for _ in 1..max {
                 if bytes >= max_bytes || state.is_at_limit() {
                     break;
                 }
-                let Some(next) = state.pop_out() else { break };
+                let Some(next) = state.pop_out(wakes) else {
+                    break;
+                };
                 bytes += u64::from(next.slip.bytes);
                 into.push(next);
             }
@@ -163,7 +175,7 @@ impl<T> State<T> {
     }
 
     /// Takes the oldest item out; it stays unfinished.
-    fn pop_out(&mut self) -> Option<Parcel<T>> {
+    fn pop_out(&mut self, wakes: &mut Wakes) -> Option<Parcel<T>> {
         if let Some(parcel) = self.held.take_ready() {
             return Some(parcel);
         }
@@ -182,6 +194,7 @@ impl<T> State<T> {
         slip.failures = self.ledger.failures(seq);
         self.held.take_out(&mut slip);
         self.handing += usize::from(slip.awaits_record);
+        self.wake_for_front(wakes);
         Some(Parcel { item, slip })
     }
 
@@ -237,11 +250,16 @@ impl<T> State<T> {
             Origin::Stored => self.note_acknowledged(bytes, wakes),
             Origin::Handed => {}
         }
-        if !self.send_waiters.is_empty() && !self.has_waiting() {
-            self.send_waiters.wake_one(wakes);
-        }
+        self.wake_for_front(wakes);
         if self.front.is_empty() && self.pending() == 0 {
             self.note_drained(wakes);
+        }
+    }
+
+    /// Front has room: where nothing waits behind it, a sender that waits for the disk needs it no more.
+    fn wake_for_front(&mut self, wakes: &mut Wakes) {
+        if !self.send_waiters.is_empty() && !self.has_waiting() {
+            self.send_waiters.wake_one(wakes);
         }
     }
 
@@ -430,9 +448,11 @@ impl<T> State<T> {
         }
     }
 
-    /// A receiver goes to sleep, so front is empty now.
+    /// A receiver goes to sleep.
     pub(crate) fn wait_for_items(&mut self, places: &mut Places, waker: &Waker, wakes: &mut Wakes) {
-        self.front_empty_ms = self.clock.wall_ms();
+        if self.front.is_empty() {
+            self.front_empty_ms = self.clock.wall_ms();
+        }
         self.limit_waiters.leave(&mut places.limit, wakes);
         self.recv_waiters.register(&mut places.items, waker, wakes);
         self.pass_on(wakes);

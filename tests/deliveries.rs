@@ -319,6 +319,25 @@ fn a_receiver_is_told_closed_only_when_nothing_is_out() {
 }
 
 #[test]
+fn a_sender_that_waits_for_the_disk_goes_on_when_front_is_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = builder(dir.path())
+        .memory_items(2)
+        // There is no room on disk for anything.
+        .disk_free_min(u64::MAX)
+        .open()
+        .unwrap();
+    let (tx, rx) = (channel.sender(), channel.acking_receiver());
+    send(&channel, 0..2);
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| tx.send(2));
+        wait_until("it waits", || channel.stats().stalled.is_some());
+        let _out = take(&rx, 2);
+        sending.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_drain_waits_for_what_is_out() {
     let dir = tempfile::tempdir().unwrap();
     let channel = open(&dir);

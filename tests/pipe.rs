@@ -34,6 +34,19 @@ fn a_disconnected_source_delivers_everything_and_disconnects_the_sink() {
     }
 }
 
+#[test]
+fn a_sink_may_hold_more_than_consumers_may_have_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, items) = crossbeam_channel::bounded(5);
+    let builder = tiny(&dir.path().join("spool"), &Durability::Spill).in_flight_max(2);
+    let (_channel, sink) = pipe::crossbeam(builder, items, 20).unwrap();
+    for round in 0..5 {
+        (0..20).for_each(|n| source.send(round * 20 + n).unwrap());
+        let taken: Vec<u32> = sink.iter().take(20).collect();
+        assert_eq!(taken, (round * 20..round * 20 + 20).collect::<Vec<_>>());
+    }
+}
+
 /// What a halt leaves: the items that came out after it, and those that a new start brings.
 fn crossbeam_round(dir: &Path, level: &Durability, taken_before: usize) -> (Vec<u32>, Vec<u32>) {
     let (source, items) = crossbeam_channel::bounded(50);

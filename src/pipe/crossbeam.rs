@@ -7,7 +7,7 @@ use crate::core::Shared;
 use crate::deliver::Back;
 use crate::error::{OpenError, RecvError, SendError, StoreError};
 use crate::held::{Parcel, Slip};
-use crate::take::Places;
+use crate::take::{Asker, Places};
 use crate::wait::{Ticket, block_until};
 use crate::{DiskBufferedChannel, Receiver, Sender};
 use crossbeam_channel as channel;
@@ -219,9 +219,10 @@ impl<T> Outlet<T> {
     fn next(&self) -> Result<Parcel<T>, RecvError> {
         let shared = &self.end.shared;
         let mut places = Places::default();
-        let own = self.out.len() as u64;
+        let own_out = self.out.len() as u64;
+        let asker = Asker::Adapter { own_out };
         block_until(None, |waker| {
-            shared.poll_deliver(own, &mut places, Some(waker))
+            shared.poll_deliver(asker, &mut places, Some(waker))
         })
         .unwrap_or(Err(RecvError::Halted))
     }

@@ -6,7 +6,7 @@ use crate::config::{Builder, OnRejected};
 use crate::core::Shared;
 use crate::error::{OpenError, RecvError, SendError};
 use crate::held::{Parcel, Slip};
-use crate::take::Places;
+use crate::take::{Asker, Places};
 use crate::wait::Ticket;
 use crate::{DiskBufferedChannel, Receiver, Sender};
 use std::collections::VecDeque;
@@ -106,8 +106,8 @@ impl<T> End<T> {
         poll_fn(|cx| watch.0.poll_halting(&mut watch.1, cx.waker())).await;
     }
 
-    /// The next item. It ends when nothing is left but `own` deliveries.
-    async fn next(&self, own: u64) -> Result<Parcel<T>, RecvError> {
+    /// The next item. It ends when nothing is left but `own_out` deliveries.
+    async fn next(&self, own_out: u64) -> Result<Parcel<T>, RecvError> {
         struct Taking<'a, T>(&'a Arc<Shared<T>>, Places);
         impl<T> Drop for Taking<'_, T> {
             fn drop(&mut self) {
@@ -116,7 +116,13 @@ impl<T> End<T> {
         }
         let mut taking = Taking(&self.shared, Places::default());
         let taking = &mut taking;
-        poll_fn(|cx| taking.0.poll_deliver(own, &mut taking.1, Some(cx.waker()))).await
+        let asker = Asker::Adapter { own_out };
+        poll_fn(|cx| {
+            taking
+                .0
+                .poll_deliver(asker, &mut taking.1, Some(cx.waker()))
+        })
+        .await
     }
 }
 

@@ -62,6 +62,9 @@ pub(super) fn kind(settings: &Settings) -> StoreKind {
     }
 }
 
+/// As many scattered acknowledgements as a checkpoint takes.
+const IN_FLIGHT_MOST: u64 = 1 << 18;
+
 /// Letters are kept in a handful of files, so that space comes back as they leave.
 pub(super) fn letter_limits(settings: &Settings) -> LetterLimits {
     let bytes_max = settings.dead_letter_bytes_max;
@@ -87,7 +90,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         block_bytes: block_bytes(settings),
         write_ahead: settings.is_write_ahead(),
         max_age_ms: settings.max_age.map(to_ms),
-        in_flight_max: settings.in_flight_max as u64,
+        in_flight_max: (settings.in_flight_max as u64).min(IN_FLIGHT_MOST),
         max_attempts: settings.max_attempts,
         backoff: settings.backoff,
     }
