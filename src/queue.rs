@@ -22,13 +22,19 @@ use crate::seq::Seq;
 use crate::state::{Figures, Limits};
 use crate::stats::OpenReport;
 use crate::store::{ReadError, Store};
+use crate::sync;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A drained store that occupies no more than this is kept for the next spill.
 const KEPT_BYTES: u64 = 4 << 20;
+/// How long a measurement of the file system is believed, while there is more room than this.
+const MEASURED_FOR: Duration = Duration::from_millis(50);
+const FAR_BYTES: u64 = 256 << 20;
 /// The default of `disk_free_min`: the smaller of this and a twentieth of the file system.
 const FREE_BYTES: u64 = 1 << 30;
 
@@ -44,6 +50,8 @@ pub(crate) struct Queue {
     fixed_bytes: u64,
     disk_bytes_max: Option<u64>,
     disk_free_min: u64,
+    /// What the file system leaves to the store, and until when that is believed.
+    measured: Cell<Option<(Instant, u64)>>,
     /// What the next checkpoint starts from.
     base: Checkpoint,
     /// One past the highest number that was appended in order.
@@ -123,6 +131,7 @@ impl Queue {
             disk_free_min: settings
                 .disk_free_min
                 .unwrap_or_else(|| free_min(&directory)),
+            measured: Cell::new(None),
             base: Checkpoint::default(),
             stored_end: store.end(),
             unclean_end: 0,
@@ -333,18 +342,30 @@ impl Queue {
 
     /// What quota and file system leave to the store.
     fn store_bytes_max(&self) -> u64 {
-        let held = self.store.disk_bytes();
-        let free = self
-            .directory
-            .disk()
-            .space(self.directory.path())
-            .map_or(u64::MAX, |space| {
-                space.free.saturating_sub(self.disk_free_min)
-            });
         let by_quota = self
             .disk_bytes_max
             .map_or(u64::MAX, |max| max.saturating_sub(self.bytes_beside()));
-        by_quota.min(held.saturating_add(free))
+        by_quota.min(self.file_system_max())
+    }
+
+    /// What the file system leaves to the store, what it holds included. What we write takes from the one and gives to
+    /// the other, so this is asked again only after a while, or when it is near.
+    fn file_system_max(&self) -> u64 {
+        let held = self.store.disk_bytes();
+        let now = sync::now();
+        let known = self
+            .measured
+            .get()
+            .filter(|(until, most)| now < *until && most.saturating_sub(held) > FAR_BYTES);
+        if let Some((_, most)) = known {
+            return most;
+        }
+        let space = self.directory.disk().space(self.directory.path());
+        let most = space.map_or(u64::MAX, |space| {
+            held.saturating_add(space.free.saturating_sub(self.disk_free_min))
+        });
+        self.measured.set(Some((now + MEASURED_FOR, most)));
+        most
     }
 
     /// Hands blocks to the operating system, within the limits. They continue the tail, or are older than everything
