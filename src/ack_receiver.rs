@@ -13,7 +13,7 @@ use crate::stream::DeliveryStream;
 use crate::sync;
 use crate::take::{Asker, Places};
 use crate::verbs::{Receives, Receiving, verbs};
-use crate::wait::{Alarm, block_until};
+use crate::wait::{Alarm, block_briefly};
 use std::fmt;
 use std::future::poll_fn;
 use std::iter::FusedIterator;
@@ -119,9 +119,10 @@ impl<T> AckReceiver<T> {
         linger: Duration,
     ) -> Result<Batch<T>, RecvError> {
         let mut gathering = Gathering::new(&self.handle.shared, max_items, max_bytes, linger);
-        block_until(None, |waker| gathering.poll_first(waker)).unwrap_or(Err(RecvError::Halted))?;
+        block_briefly(None, |waker| gathering.poll_first(waker))
+            .unwrap_or(Err(RecvError::Halted))?;
         // Past the time there is nothing to be had but what is there.
-        block_until(gathering.until, |waker| gathering.poll_more(waker)).unwrap_or(Ok(()))?;
+        block_briefly(gathering.until, |waker| gathering.poll_more(waker)).unwrap_or(Ok(()))?;
         Ok(gathering.finish())
     }
 

@@ -8,7 +8,7 @@ use crate::stream::RecvStream;
 use crate::sync;
 use crate::take::Places;
 use crate::verbs::{Receives, Receiving, verbs};
-use crate::wait::block_until;
+use crate::wait::block_briefly;
 use std::fmt;
 use std::future::poll_fn;
 use std::iter::FusedIterator;

@@ -81,7 +81,7 @@ macro_rules! verbs {
                 let mut receiving = Receiving::new(self);
                 match receiving.poll(None) {
                     Poll::Ready(result) => result,
-                    Poll::Pending => block_until(None, |waker| receiving.poll(Some(waker)))
+                    Poll::Pending => block_briefly(None, |waker| receiving.poll(Some(waker)))
                         .unwrap_or(Err(RecvError::Halted)),
                 }
             }
@@ -106,7 +106,7 @@ macro_rules! verbs {
             pub fn recv_timeout(&self, timeout: Duration) -> Result<$item, RecvTimeoutError> {
                 let mut receiving = Receiving::new(self);
                 let deadline = sync::now().checked_add(timeout);
-                match block_until(deadline, |waker| receiving.poll(Some(waker))) {
+                match block_briefly(deadline, |waker| receiving.poll(Some(waker))) {
                     Some(result) => Ok(result?),
                     None => Err(RecvTimeoutError::Timeout),
                 }
@@ -119,7 +119,7 @@ macro_rules! verbs {
             /// As [`recv`](Self::recv); nothing was appended then.
             pub fn recv_many(&self, into: &mut Vec<$item>, max: usize) -> Result<usize, RecvError> {
                 let mut receiving = Receiving::new(self);
-                block_until(None, |waker| receiving.poll_many(into, max, Some(waker)))
+                block_briefly(None, |waker| receiving.poll_many(into, max, Some(waker)))
                     .unwrap_or(Err(RecvError::Halted))
             }
 

@@ -7,6 +7,7 @@
 use crate::sync::{self, Thread};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::time::Instant;
 
@@ -198,37 +199,75 @@ impl Drop for Wakes {
     }
 }
 
-struct Unpark(Thread);
+struct Unpark {
+    thread: Thread,
+    /// Somebody has woken it since it last began to wait.
+    is_woken: AtomicBool,
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
+        self.is_woken.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
 /// A waker that unparks the current thread.
 pub(crate) fn thread_waker() -> Waker {
+    unpark().into()
+}
+
+fn unpark() -> Arc<Unpark> {
     sync::thread_local! {
-        static WAKER: Waker = Arc::new(Unpark(sync::current())).into();
+        static UNPARK: Arc<Unpark> = new_unpark();
     }
-    WAKER
-        .try_with(Waker::clone)
-        .unwrap_or_else(|_| Arc::new(Unpark(sync::current())).into())
+    UNPARK.try_with(Arc::clone).unwrap_or_else(|_| new_unpark())
+}
+
+fn new_unpark() -> Arc<Unpark> {
+    Arc::new(Unpark {
+        thread: sync::current(),
+        is_woken: AtomicBool::new(false),
+    })
 }
 
 /// Polls on this thread until there is a result; `None` when `deadline` passes first.
 pub(crate) fn block_until<R>(
     deadline: Option<Instant>,
-    mut poll: impl FnMut(&Waker) -> Poll<R>,
+    poll: impl FnMut(&Waker) -> Poll<R>,
 ) -> Option<R> {
-    let waker = thread_waker();
+    wait(deadline, poll, |_| false)
+}
+
+/// As [`block_until`], for what may come at any moment: the thread stays awake for some microseconds before it sleeps, as
+/// being woken takes longer than most items do.
+pub(crate) fn block_briefly<R>(
+    deadline: Option<Instant>,
+    poll: impl FnMut(&Waker) -> Poll<R>,
+) -> Option<R> {
+    wait(deadline, poll, |unpark| {
+        sync::stay_awake(|| unpark.is_woken.load(Ordering::Acquire))
+    })
+}
+
+fn wait<R>(
+    deadline: Option<Instant>,
+    mut poll: impl FnMut(&Waker) -> Poll<R>,
+    stay_awake: impl Fn(&Unpark) -> bool,
+) -> Option<R> {
+    let unpark = unpark();
+    let waker = Waker::from(Arc::clone(&unpark));
     loop {
+        unpark.is_woken.store(false, Ordering::Relaxed);
         if let Poll::Ready(result) = poll(&waker) {
             return Some(result);
+        }
+        if stay_awake(&unpark) {
+            continue;
         }
         match deadline {
             None => sync::park(),
