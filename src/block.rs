@@ -6,7 +6,7 @@
 //! offset size
 //!      0    8  magic "OVSPBLOK"
 //!      8    2  format version (1)
-//!     10    2  flags (0; 1: the payload is compressed with LZ4)
+//!     10    2  flags (1: the payload is compressed with LZ4; 2: each record begins with where it comes from)
 //!     12    4  record count
 //!     16    8  first sequence number
 //!     24    8  end of the block that was on disk before this one
@@ -419,10 +419,15 @@ impl BlockBuilder {
         block
     }
 
-    /// Appends the record of an item that was dead letter `seq` of an incarnation.
-    pub(crate) fn push_origin(&mut self, incarnation: u64, seq: Seq, record: &[u8]) {
-        let origin = [incarnation.to_le_bytes(), seq.to_le_bytes()].concat();
-        self.push(&[&origin, record].concat());
+    /// Appends the record of an item that was dead letter `seq` of an incarnation, encoded in the same or another one.
+    pub(crate) fn push_origin(
+        &mut self,
+        (incarnation, seq): (u64, Seq),
+        encoded_in: u64,
+        record: &[u8],
+    ) {
+        let origin = [incarnation, seq, encoded_in].map(u64::to_le_bytes);
+        self.push(&[origin.as_flattened(), record].concat());
     }
 
     /// Before each record stands which item it was.

@@ -13,6 +13,8 @@ const HOPELESS_BLOCKS: u32 = 3;
 pub(crate) struct Doomed {
     pub(crate) seq: Seq,
     pub(crate) incarnation: u64,
+    /// The incarnation that wrote `bytes`.
+    pub(crate) encoded_in: u64,
     /// Deliveries that failed.
     pub(crate) attempts: u32,
     pub(crate) at_ms: u64,
@@ -167,6 +169,7 @@ impl Doomed {
         Self {
             seq,
             incarnation,
+            encoded_in: incarnation,
             attempts: 0,
             at_ms: 0,
             reason: format!("cannot be decoded: {error}"),

@@ -181,6 +181,7 @@ impl<T> Shared<T> {
                 let doomed = Doomed {
                     seq: slip.seq,
                     incarnation: slip.incarnation,
+                    encoded_in: state.incarnation,
                     attempts: slip.failures,
                     at_ms: state.clock.wall_ms(),
                     reason,

@@ -334,6 +334,7 @@ impl<T> State<T> {
                 DeadLetter {
                     seq: doomed.seq,
                     incarnation: doomed.incarnation,
+                    encoded_in: doomed.encoded_in,
                     attempts: doomed.attempts,
                     reason: doomed.reason.clone(),
                     bytes: doomed.bytes.clone(),
@@ -349,7 +350,8 @@ impl<T> State<T> {
         let mut block =
             BlockBuilder::with_origins(first, self.clock.wall_ms(), self.limits.block_bytes);
         for letter in piece.letters() {
-            block.push_origin(letter.incarnation, letter.seq, &letter.bytes);
+            let id = (letter.incarnation, letter.seq);
+            block.push_origin(id, letter.encoded_in, &letter.bytes);
         }
         self.next_seq = block.end();
         self.staging.push_block(block);

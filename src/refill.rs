@@ -177,8 +177,9 @@ impl Refill {
                 break;
             };
             let (origin, record) = split_origin(self.source.has_origins(), record);
-            if let Some(origin) = origin {
-                decoded.origins.push((self.at, origin));
+            let encoded_in = origin.map_or(self.incarnation, |(_, encoded_in)| encoded_in);
+            if let Some((letter, _)) = origin {
+                decoded.origins.push((self.at, letter));
             }
             match decode_record(record, codec) {
                 Ok(item) => {
@@ -190,6 +191,7 @@ impl Refill {
                     let (seq, origin) = (self.at, self.origin);
                     decoded.failure = Some(Doomed {
                         latest_ms: self.latest_ms(),
+                        encoded_in,
                         ..Doomed::undecodable(seq, self.incarnation, record, origin, &error)
                     });
                 }
@@ -215,18 +217,18 @@ pub(crate) struct Decoded<T> {
     pub(crate) origins: Vec<(Seq, LetterId)>,
 }
 
-/// A record and, where its block has such marks, which dead letter it was.
-fn split_origin(has_origin: bool, record: &[u8]) -> (Option<LetterId>, &[u8]) {
-    let parts = record
-        .split_first_chunk::<8>()
-        .and_then(|(incarnation, rest)| Some((incarnation, rest.split_first_chunk::<8>()?)));
-    match parts {
-        Some((incarnation, (seq, rest))) if has_origin => {
-            let origin = LetterId {
-                incarnation: u64::from_le_bytes(*incarnation),
-                seq: Seq::from_le_bytes(*seq),
+/// A record and, where its block has such marks, which dead letter it was and the incarnation that encoded it.
+fn split_origin(has_origin: bool, record: &[u8]) -> (Option<(LetterId, u64)>, &[u8]) {
+    match record.split_first_chunk::<24>() {
+        Some((origin, rest)) if has_origin => {
+            let (fields, _) = origin.as_chunks::<8>();
+            let mut fields = fields.iter().map(|field| u64::from_le_bytes(*field));
+            let mut next = || fields.next().unwrap_or_default();
+            let letter = LetterId {
+                incarnation: next(),
+                seq: next(),
             };
-            (Some(origin), rest)
+            (Some((letter, next())), rest)
         }
         _ => (None, record),
     }

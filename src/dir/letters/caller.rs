@@ -57,6 +57,7 @@ pub(super) fn letter(item: u8) -> DeadLetter {
     DeadLetter {
         seq: item.into(),
         incarnation: 1,
+        encoded_in: 1,
         attempts: 1,
         reason: "no".to_owned(),
         // Some are longer than a sector.

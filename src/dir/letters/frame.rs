@@ -10,13 +10,14 @@
 //!     12    4  attempts: failed deliveries
 //!     16    8  sequence number of the item
 //!     24    8  incarnation that gave the number out
-//!     32    8  when it was given up, milliseconds since the Unix epoch
-//!     40    4  length of the reason in bytes
-//!     44    4  length of the item in bytes
-//!     48    4  CRC-32C of reason and item
-//!     52    4  place: a mark of where the frame stands
-//!     56    4  CRC-32C of bytes 0..56: a length is believed only after this fits
-//!     60    …  the reason (UTF-8), the item as the codec wrote it
+//!     32    8  incarnation that encoded the item
+//!     40    8  when it was given up, milliseconds since the Unix epoch
+//!     48    4  length of the reason in bytes
+//!     52    4  length of the item in bytes
+//!     56    4  CRC-32C of reason and item
+//!     60    4  place: a mark of where the frame stands
+//!     64    4  CRC-32C of bytes 0..64: a length is believed only after this fits
+//!     68    …  the reason (UTF-8), the item as the codec wrote it
 //! ```
 
 use super::DeadLetter;
@@ -25,8 +26,8 @@ use crate::dir::{ChannelId, FORMAT_VERSION};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) const MAGIC: [u8; 8] = *b"OVSPLETR";
-pub(super) const HEADER_LEN: usize = 60;
-const CRC_AT: usize = 56;
+pub(super) const HEADER_LEN: usize = 68;
+const CRC_AT: usize = 64;
 /// A reason is for humans: nobody reads a longer one, and it must not fill the room of items.
 pub(super) const REASON_BYTES_MAX: usize = 4 << 10;
 
@@ -60,6 +61,7 @@ impl Home {
             attempts: letter.attempts,
             seq: letter.seq,
             incarnation: letter.incarnation,
+            encoded_in: letter.encoded_in,
             at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             reason_len: u32::try_from(reason.len()).unwrap_or(u32::MAX),
             // `item_bytes_max` is clamped far below 4 GiB, so the length always fits.
@@ -92,6 +94,7 @@ pub(super) struct Header {
     attempts: u32,
     seq: u64,
     incarnation: u64,
+    encoded_in: u64,
     at_ms: u64,
     reason_len: u32,
     item_len: u32,
@@ -121,6 +124,7 @@ impl Header {
             attempts: fields.u32()?,
             seq: fields.u64()?,
             incarnation: fields.u64()?,
+            encoded_in: fields.u64()?,
             at_ms: fields.u64()?,
             reason_len: fields.u32()?,
             item_len: fields.u32()?,
@@ -135,7 +139,7 @@ impl Header {
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.extend_from_slice(&0_u16.to_le_bytes());
         out.extend_from_slice(&self.attempts.to_le_bytes());
-        for field in [self.seq, self.incarnation, self.at_ms] {
+        for field in [self.seq, self.incarnation, self.encoded_in, self.at_ms] {
             out.extend_from_slice(&field.to_le_bytes());
         }
         for field in [self.reason_len, self.item_len, self.content_crc, self.place] {
@@ -166,6 +170,7 @@ impl Header {
         Some(DeadLetter {
             seq: self.seq,
             incarnation: self.incarnation,
+            encoded_in: self.encoded_in,
             attempts: self.attempts,
             reason: String::from_utf8_lossy(&content).into_owned(),
             bytes,

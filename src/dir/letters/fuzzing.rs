@@ -80,6 +80,7 @@ fn letter(seq: u64) -> DeadLetter {
     DeadLetter {
         seq,
         incarnation: 2,
+        encoded_in: 2,
         attempts: 1,
         reason: "no".repeat(3),
         bytes: vec![7; 20],

@@ -48,6 +48,9 @@ pub struct DeadLetter {
     pub seq: u64,
     /// The incarnation of the channel that gave the number out: after a crash a number may be given out again.
     pub incarnation: u64,
+    /// The incarnation whose codec wrote `bytes`: a later one than `incarnation` where the item had to be encoded again, an
+    /// earlier one where it had been a dead letter before and could not be decoded.
+    pub encoded_in: u64,
     /// How many deliveries of it had failed.
     pub attempts: u32,
     /// Why it was given up; the first 4 KiB of it are kept.

@@ -31,9 +31,10 @@ pub(super) fn letter(seq: u64) -> DeadLetter {
     DeadLetter {
         seq,
         incarnation: 3,
+        encoded_in: 4,
         attempts: 5,
         reason: format!("refused by the far end, {seq:02}"),
-        bytes: vec![u8::try_from(seq).unwrap(); 40],
+        bytes: vec![u8::try_from(seq).unwrap(); 32],
         at: UNIX_EPOCH + Duration::from_millis(1_763_000_000_123),
     }
 }
