@@ -5,11 +5,14 @@ use crate::codec::Codec;
 use crate::config::{Builder, Settings};
 use crate::core::Shared;
 use crate::dir::{DeadLetters, Quarantined};
-use crate::error::{DeadLetterError, HaltError, HaltFault, HaltReport, OpenError, SyncError};
+use crate::error::{
+    DeadLetterError, HaltError, HaltFault, HaltReport, OpenError, SchemaTag, SyncError,
+};
 use crate::event::Listener;
 use crate::letters::{Asked, Errand, Reply};
 use crate::queue::Queue;
 use crate::receiver::Receiver;
+use crate::schema::{Earlier, Migrations};
 use crate::sender::Sender;
 use crate::state::State;
 use crate::stats::{OpenReport, Stats};
@@ -508,8 +511,10 @@ impl<T, F> Drop for LifeWait<'_, T, F> {
 pub(crate) fn open<T: Send + 'static>(
     settings: Settings,
     codec: Box<dyn Codec<T>>,
+    migrations: &Migrations<T>,
 ) -> Result<DiskBufferedChannel<T>, OpenError> {
     let (queue, recovered) = Queue::open(&settings, codec.name())?;
+    let today = SchemaTag::new(codec.name(), settings.schema.as_deref());
     let limits = queue.limits();
     let mut state = State::new(
         limits,
@@ -525,6 +530,7 @@ pub(crate) fn open<T: Send + 'static>(
         state: Mutex::new(state),
         settings,
         codec,
+        earlier: Earlier::new(recovered.eras, &today, migrations),
         desk: Mutex::new(Some(Box::new(Desk::new(queue)))),
         thread: Mutex::new(None),
         start_worker: worker::start,
@@ -550,13 +556,14 @@ fn watch_halt<T: Send + 'static>(shared: &Arc<Shared<T>>) {
 pub(crate) async fn open_async<T: Send + 'static>(
     settings: Settings,
     codec: Box<dyn Codec<T>>,
+    migrations: Migrations<T>,
 ) -> Result<DiskBufferedChannel<T>, OpenError> {
     type Opened<T> = Option<Result<DiskBufferedChannel<T>, OpenError>>;
     let slot: Arc<Mutex<(Opened<T>, Option<Waker>)>> = Arc::new(Mutex::new((None, None)));
     let filled = Arc::clone(&slot);
     let path = settings.dir.clone();
     let opening = move || {
-        let opened = open(settings, codec);
+        let opened = open(settings, codec, &migrations);
         let waker = {
             let mut slot = filled.lock();
             slot.0 = Some(opened);

@@ -4,8 +4,9 @@ use crate::block::Compression;
 use crate::clock::Clock;
 use crate::codec::{Bincode, Codec};
 use crate::disk::DiskRef;
-use crate::error::{ConfigError, OpenError, SendError};
+use crate::error::{CodecError, ConfigError, OpenError, SendError};
 use crate::event::{Event, Listener};
+use crate::schema::Migrations;
 use crate::{DiskBufferedChannel, channel};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,8 @@ pub(crate) struct Settings {
     pub(crate) storage: Storage,
     pub(crate) compression: Compression,
     pub(crate) schema: Option<String>,
+    /// Other tags whose records can be read.
+    pub(crate) readable: Vec<String>,
     pub(crate) max_age: Option<Duration>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) backoff: Backoff,
@@ -145,6 +148,7 @@ impl Settings {
             storage: Storage::default(),
             compression: Compression::default(),
             schema: None,
+            readable: Vec::new(),
             max_age: None,
             max_attempts: None,
             backoff: Backoff::default(),
@@ -256,6 +260,7 @@ impl Settings {
 pub struct Builder<T, C = Bincode> {
     settings: Settings,
     codec: C,
+    migrations: Migrations<T>,
     rejected: Rejected<T>,
 }
 
@@ -269,6 +274,7 @@ impl<T, C: Clone> Clone for Builder<T, C> {
         Self {
             settings: self.settings.clone(),
             codec: self.codec.clone(),
+            migrations: self.migrations.clone(),
             rejected: self.rejected.clone(),
         }
     }
@@ -287,6 +293,7 @@ impl<T> Builder<T> {
         Self {
             settings: Settings::new(dir),
             codec: Bincode,
+            migrations: Migrations::default(),
             rejected: None,
         }
     }
@@ -377,14 +384,69 @@ impl<T, C> Builder<T, C> {
         Builder {
             settings: self.settings,
             codec,
+            migrations: self.migrations,
             rejected: self.rejected,
         }
     }
 
-    /// A tag for the shape of the items. A directory that was written under a different one isn't opened.
+    /// A tag for the shape of the items. A directory that was written under a different one isn't opened, unless
+    /// [`migrate`](Self::migrate) says how to read it. One that was written without a tag takes this one.
     #[must_use]
     pub fn schema(mut self, tag: impl Into<String>) -> Self {
         self.settings.schema = Some(tag.into());
+        self
+    }
+
+    /// Reads what was written under an earlier [`schema`](Self::schema) tag, whichever the codec was then: a directory with
+    /// that tag takes the new one as it is opened. What waits in it goes through `read`, what comes goes through the
+    /// codec. One call for each tag of which something may still wait; the last one for a tag counts.
+    ///
+    /// A record that `read` refuses is treated as one that the codec can't decode: it becomes a dead letter, or, where none
+    /// of three whole blocks can be read, delivery stops with [`RecvError::Undecodable`](crate::RecvError::Undecodable). Dead
+    /// letters keep their bytes, and those of an earlier schema go through `read` when they are requeued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use overspill::DiskBufferedChannel;
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Line {
+    ///     level: u8,
+    ///     text: String,
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("spool");
+    /// // Once upon a time, lines were bare text.
+    /// let channel = DiskBufferedChannel::<String>::builder(&dir).schema("line/1").open()?;
+    /// channel.sender().send("listening on port 80".to_owned())?;
+    /// channel.halt()?;
+    ///
+    /// let channel = DiskBufferedChannel::<Line>::builder(&dir)
+    ///     .schema("line/2")
+    ///     .migrate("line/1", |record| {
+    ///         let (text, _) = bincode::serde::decode_from_slice(record, bincode::config::standard())?;
+    ///         Ok::<_, bincode::error::DecodeError>(Line { level: 6, text })
+    ///     })
+    ///     .open()?;
+    /// assert_eq!(channel.receiver().recv()?.text, "listening on port 80");
+    /// # channel.halt()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn migrate<E>(
+        mut self,
+        tag: impl Into<String>,
+        read: impl Fn(&[u8]) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let tag = tag.into();
+        self.settings.readable.push(tag.clone());
+        let read = move |record: &[u8]| read(record).map_err(CodecError::new);
+        self.migrations.add(tag, Arc::new(read));
         self
     }
 
@@ -499,7 +561,7 @@ impl<T: Send + 'static, C: Codec<T> + 'static> Builder<T, C> {
     /// [`OpenError`] says what is in the way; the directory is then as it was.
     pub fn open(self) -> Result<DiskBufferedChannel<T>, OpenError> {
         self.settings.check()?;
-        channel::open(self.settings, Box::new(self.codec))
+        channel::open(self.settings, Box::new(self.codec), &self.migrations)
     }
 
     /// As [`open`](Self::open), on a thread of its own: nothing blocks the runtime.
@@ -513,6 +575,6 @@ impl<T: Send + 'static, C: Codec<T> + 'static> Builder<T, C> {
     /// Dropping the future leaves the opening to its thread, which closes the channel again.
     pub async fn open_async(self) -> Result<DiskBufferedChannel<T>, OpenError> {
         self.settings.check()?;
-        channel::open_async(self.settings, Box::new(self.codec)).await
+        channel::open_async(self.settings, Box::new(self.codec), self.migrations).await
     }
 }

@@ -9,6 +9,7 @@ use crate::dir::{ChannelId, Quarantined};
 use crate::error::{CodecError, RecvError, SendError, StoreError, SyncError};
 use crate::refill::{decode_record, encode_item};
 use crate::route::Route;
+use crate::schema::Earlier;
 use crate::seq::Seq;
 use crate::state::{Halted, Intake, Phase, State, Worker, Writer};
 use crate::stats::OpenReport;
@@ -31,6 +32,8 @@ pub(crate) struct Shared<T> {
     pub(crate) state: Mutex<State<T>>,
     pub(crate) settings: Settings,
     pub(crate) codec: Box<dyn Codec<T>>,
+    /// For records that were written when the schema was another one.
+    pub(crate) earlier: Earlier<T>,
     /// The durable queue and what belongs to it, while nobody works with it.
     pub(crate) desk: Mutex<Option<Box<Desk>>>,
     pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
@@ -380,7 +383,7 @@ impl<T> Shared<T> {
     /// Decodes a piece of the oldest block into front, on the receiver's thread.
     fn refill(self: &Arc<Self>, job: RefillJob) {
         let RefillJob { mut refill, wanted } = job;
-        let decoded = refill.decode(wanted, self.codec.as_ref());
+        let decoded = refill.decode(wanted, self.codec.as_ref(), &self.earlier);
         self.enter(|state, wakes| state.finish_refill(refill, decoded, wakes));
     }
 

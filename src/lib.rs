@@ -114,6 +114,7 @@ mod refill;
 mod report;
 mod route;
 mod save;
+mod schema;
 mod sender;
 mod seq;
 mod sink;

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod crash;
+mod schema;
 mod stores;
 #[cfg(test)]
 mod tests;
@@ -12,10 +13,10 @@ mod tests;
 use crate::block::Block;
 use crate::config::Settings;
 use crate::dir::{
-    ChannelId, Checkpoint, CheckpointFile, DeadLetter, DirLock, Directory, Letters, Origin,
+    ChannelId, Checkpoint, CheckpointFile, DeadLetter, DirLock, Directory, Era, Letters, Origin,
     Persist, Quarantine, Quarantined, fs,
 };
-use crate::error::{OpenError, SchemaTag, StoreError};
+use crate::error::{OpenError, StoreError};
 use crate::event::Event;
 use crate::ledger::{Ledger, Outcome};
 use crate::seq::Seq;
@@ -80,6 +81,8 @@ pub(crate) struct Recovered {
     pub(crate) disk_room: u64,
     pub(crate) report: OpenReport,
     pub(crate) channel: ChannelId,
+    /// What records of earlier times are written in.
+    pub(crate) eras: Vec<Era>,
 }
 
 /// The outcome of a read.
@@ -108,8 +111,8 @@ impl Queue {
         stores::check(settings)?;
         let (directory, unknown_files) = Directory::prepare(&settings.disk, &settings.dir)?;
         let lock = DirLock::acquire(&directory)?;
-        let schema = SchemaTag::new(codec, settings.schema.as_deref());
-        let contents = directory.load(&lock, stores::kind(settings), &schema)?;
+        let wanted = schema::wanted(settings, codec);
+        let contents = directory.load(&lock, stores::kind(settings), &wanted)?;
         let store = stores::open(settings, &directory, &contents.identity)?;
         let quarantine = Quarantine::new(&directory);
         let quarantined = quarantine.list()?;
@@ -147,10 +150,12 @@ impl Queue {
             quarantined_bytes,
             letters,
         };
-        let was = match contents.checkpoint {
+        let mut was = match contents.checkpoint {
             Some(checkpoint) => checkpoint,
             None => queue.rebuild_checkpoint(contents.identity.channel),
         };
+        let least = contents.identity.incarnation_least();
+        was.incarnation = was.incarnation.max(least);
         let report = OpenReport {
             created: contents.origin == Origin::Created,
             clean_shutdown: was.clean,
@@ -159,7 +164,11 @@ impl Queue {
             dead_letters_uncertain: queue.letters.is_position_lost(),
             ..OpenReport::default()
         };
-        match queue.recover(was, report) {
+        let today = contents.changes_schema.then_some(wanted.schema);
+        let recovered = queue.recover(was, report).and_then(|recovered| {
+            queue.enter_schema(settings, contents.identity, today, recovered)
+        });
+        match recovered {
             Ok(recovered) => Ok((queue, recovered)),
             Err(error) => {
                 // The next one to open it shall find it closed.
@@ -253,6 +262,7 @@ impl Queue {
             next_seq,
             report,
             channel: self.base.channel,
+            eras: Vec::new(),
         })
     }
 

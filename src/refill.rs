@@ -6,6 +6,7 @@ use crate::dead::Doomed;
 use crate::dir::LetterId;
 use crate::error::CodecError;
 use crate::front::{Origin, Run};
+use crate::schema::Earlier;
 use crate::seq::Seq;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -156,7 +157,12 @@ impl Refill {
     }
 
     /// Decodes the numbers of `wanted` up to one that can't be decoded, and moves past them, that one included.
-    pub(crate) fn decode<T>(&mut self, wanted: Range<Seq>, codec: &dyn Codec<T>) -> Decoded<T> {
+    pub(crate) fn decode<T>(
+        &mut self,
+        wanted: Range<Seq>,
+        codec: &dyn Codec<T>,
+        earlier: &Earlier<T>,
+    ) -> Decoded<T> {
         self.skip_to(wanted.start);
         let mut decoded = Decoded {
             items: Vec::with_capacity(usize::try_from(wanted.end - wanted.start).unwrap_or(0)),
@@ -181,7 +187,7 @@ impl Refill {
             if let Some((letter, _)) = origin {
                 decoded.origins.push((self.at, letter));
             }
-            match decode_record(record, codec) {
+            match earlier.decode(encoded_in, record, codec) {
                 Ok(item) => {
                     decoded.items.push(item);
                     decoded.run.len += 1;
@@ -234,10 +240,15 @@ fn split_origin(has_origin: bool, record: &[u8]) -> (Option<(LetterId, u64)>, &[
     }
 }
 
-/// A codec is foreign code: its panic is one record's error, not the end of the channel.
-pub(crate) fn decode_record<T>(record: &[u8], codec: &dyn Codec<T>) -> Result<T, CodecError> {
-    catch_unwind(AssertUnwindSafe(|| codec.decode(record)))
+/// A decoder is foreign code: its panic is one record's error, not the end of the channel.
+pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecError> {
+    catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|_| Err(CodecError::new("the decoder panicked")))
+}
+
+/// Makes the item out of a record that was encoded in this incarnation.
+pub(crate) fn decode_record<T>(record: &[u8], codec: &dyn Codec<T>) -> Result<T, CodecError> {
+    guarded(|| codec.decode(record))
 }
 
 /// As [`decode_record`], the other way round. After an error `buffer` holds what it held.

@@ -16,7 +16,11 @@ pub(super) fn open(disk: &SimDisk) -> Result<Contents, OpenError> {
     let disk: DiskRef = Arc::new(disk.clone());
     let (directory, _) = Directory::prepare(&disk, Path::new(SPOOL))?;
     let lock = DirLock::acquire(&directory)?;
-    directory.load(&lock, StoreKind::Sled, &SchemaTag::new("bincode2", None))
+    directory.load(
+        &lock,
+        StoreKind::Sled,
+        &super::tests::wanted("bincode2", None),
+    )
 }
 
 /// Runs `check` on every state that a crash after any change to `disk` may leave, with the number of changes that

@@ -23,15 +23,16 @@ mod lock;
 mod quarantine;
 
 pub(crate) use self::checkpoint::{Checkpoint, CheckpointFile, Persist};
-pub(crate) use self::identity::{Identity, StoreKind};
+pub(crate) use self::identity::{Era, Identity, StoreKind, Wanted};
 pub use self::letters::{DeadLetter, DeadLetters};
 pub(crate) use self::letters::{LetterId, LetterLimits, Letters, Piece};
 pub(crate) use self::lock::DirLock;
 pub(crate) use self::quarantine::Quarantine;
 pub use self::quarantine::Quarantined;
 
+use self::identity::Fit;
 use crate::disk::{Disk, DiskRef};
-use crate::error::{OpenError, SchemaTag, StoreError};
+use crate::error::{OpenError, StoreError};
 use crate::seq::Seq;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -85,6 +86,8 @@ pub(crate) enum Origin {
 pub(crate) struct Contents {
     pub(crate) identity: Identity,
     pub(crate) origin: Origin,
+    /// The builder asks for another schema, and can read the directory's.
+    pub(crate) changes_schema: bool,
     pub(crate) checkpoint_file: CheckpointFile,
     /// `None` when it was damaged or gone: what the store holds must say where to begin.
     pub(crate) checkpoint: Option<Checkpoint>,
@@ -119,15 +122,20 @@ impl Directory {
         &self,
         _owner: &DirLock,
         store: StoreKind,
-        wanted: &SchemaTag,
+        wanted: &Wanted,
     ) -> Result<Contents, OpenError> {
         let found = identity::find(self)?;
-        let adopts = match &found {
-            Some((identity, _)) => identity.check(self, wanted)?,
-            None => false,
+        let fit = match &found {
+            Some((identity, _)) => identity.fit(self, wanted)?,
+            None => Fit::Same,
         };
         let channel = found.as_ref().map(|(identity, _)| identity.channel);
         let opened = CheckpointFile::open(self, channel)?;
+        let known = opened.as_ref().and_then(|(_, known)| known.as_ref());
+        if let Some((identity, _)) = &found {
+            let cursor = known.map_or(0, |known| known.ledger.cursor());
+            identity.check_backlog(self, wanted, cursor)?;
+        }
         let fresh = found.is_none()
             && opened.is_none()
             && !fs::exists(self.disk(), &self.channel())?
@@ -136,7 +144,7 @@ impl Directory {
             && !fs::exists(self.disk(), &self.dead_letters())?;
         let origin = match &found {
             _ if fresh => Origin::Created,
-            Some((_, true)) if adopts => Origin::Adopted,
+            Some((_, true)) if fit == Fit::Adopts => Origin::Adopted,
             Some((_, true)) => Origin::Kept,
             _ => Origin::Rebuilt,
         };
@@ -144,17 +152,14 @@ impl Directory {
         let mut identity = if let Some((identity, _)) = found {
             identity
         } else {
-            let checkpoint = opened
-                .as_ref()
-                .and_then(|(_, checkpoint)| checkpoint.as_ref());
-            let channel = match checkpoint {
-                Some(checkpoint) => Some(checkpoint.channel),
+            let channel = match known {
+                Some(known) => Some(known.channel),
                 None => letters::channel(self)?,
             };
-            Identity::new(self, store, wanted.clone(), channel)?
+            Identity::new(self, store, wanted.schema.clone(), channel)?
         };
-        if adopts {
-            identity.schema.clone_from(wanted);
+        if fit == Fit::Adopts {
+            identity.schema.clone_from(&wanted.schema);
         }
         identity.store = store;
         // The checkpoint comes before the identity: where a crash leaves only the first, the next open finds its
@@ -179,6 +184,7 @@ impl Directory {
         Ok(Contents {
             identity,
             origin,
+            changes_schema: fit == Fit::Changes,
             checkpoint_file,
             checkpoint,
         })
@@ -240,14 +246,18 @@ impl Directory {
     fn identity_copies(&self) -> Result<Vec<PathBuf>, StoreError> {
         let segments = fs::entries(self.disk(), &self.store(StoreKind::Log))?;
         let units = fs::entries(self.disk(), &self.store(StoreKind::Sled))?;
-        let units = units.into_iter().rev().filter(|unit| {
+        let units = units.into_iter().filter(|unit| {
             let name = unit.path.file_name().and_then(OsStr::to_str);
             name.is_some_and(is_unit)
         });
-        let segments = segments.into_iter().rev().map(|segment| segment.path);
-        Ok(segments
-            .chain(units.map(|unit| unit.path.join(UNIT_IDENTITY)))
-            .collect())
+        let segments = segments.into_iter().map(|segment| segment.path);
+        let mut copies: Vec<_> = segments
+            .map(|path| (path.clone(), path))
+            .chain(units.map(|unit| (unit.path.clone(), unit.path.join(UNIT_IDENTITY))))
+            .collect();
+        // Both name units by their first numbers.
+        copies.sort_by(|(a, _), (b, _)| b.file_name().cmp(&a.file_name()));
+        Ok(copies.into_iter().map(|(_, copy)| copy).collect())
     }
 
     fn wrong_format(&self, found: Option<u32>) -> OpenError {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::SchemaTag;
 use crate::ledger::{Ledger, Outcome};
 use std::collections::BTreeMap;
 use std::fs as std_fs;
@@ -6,7 +7,14 @@ use std::fs as std_fs;
 fn open(path: &Path, schema: Option<&str>) -> Result<Contents, OpenError> {
     let (directory, _) = Directory::prepare(&crate::disk::real(), path)?;
     let lock = DirLock::acquire(&directory)?;
-    directory.load(&lock, StoreKind::Sled, &SchemaTag::new("bincode2", schema))
+    directory.load(&lock, StoreKind::Sled, &wanted("bincode2", schema))
+}
+
+pub(super) fn wanted(codec: &str, schema: Option<&str>) -> Wanted {
+    Wanted {
+        schema: SchemaTag::new(codec, schema),
+        readable: Vec::new(),
+    }
 }
 
 /// Every file below `path` with its bytes.
@@ -135,13 +143,13 @@ fn another_codec_or_another_tag_is_refused() {
     ));
     let (directory, _) = Directory::prepare(&crate::disk::real(), root.path()).unwrap();
     let lock = DirLock::acquire(&directory).unwrap();
-    let json = SchemaTag::new("json", Some("log/v1"));
+    let json = wanted("json", Some("log/v1"));
     match directory.load(&lock, StoreKind::Sled, &json) {
         Err(OpenError::Schema {
             found, expected, ..
         }) => {
             assert_eq!(found, SchemaTag::new("bincode2", Some("log/v1")));
-            assert_eq!(expected, json);
+            assert_eq!(expected, json.schema);
         }
         other => panic!("{other:?}"),
     }
@@ -155,13 +163,16 @@ fn an_untagged_directory_adopts_a_tag_and_keeps_it() {
         open(root.path(), Some("log/v1")).unwrap().origin,
         Origin::Adopted
     );
-    let without = open(root.path(), None).unwrap();
-    assert_eq!(without.origin, Origin::Kept);
-    assert_eq!(without.identity.schema.schema.as_deref(), Some("log/v1"));
-    assert!(matches!(
-        open(root.path(), Some("log/v2")),
-        Err(OpenError::Schema { .. })
-    ));
+    for other in [None, Some("log/v2")] {
+        match open(root.path(), other) {
+            Err(OpenError::Schema { found, .. }) => {
+                assert_eq!(found.schema.as_deref(), Some("log/v1"));
+            }
+            opened => panic!("{opened:?}"),
+        }
+    }
+    let kept = open(root.path(), Some("log/v1")).unwrap();
+    assert_eq!(kept.origin, Origin::Kept);
 }
 
 #[test]
@@ -173,10 +184,13 @@ fn a_damaged_identity_is_rebuilt_from_the_newest_copy() {
     put_copy(root.path(), 700, &tagged);
     std_fs::write(root.path().join(CHANNEL), b"OVSPCHAN and rubbish").unwrap();
     std_fs::write(root.path().join("notes"), b"not ours").unwrap();
-    let rebuilt = open(root.path(), None).unwrap();
+    let rebuilt = open(root.path(), Some("log/v1")).unwrap();
     assert_eq!(rebuilt.origin, Origin::Rebuilt);
     assert_eq!(rebuilt.identity, tagged);
-    assert_eq!(open(root.path(), None).unwrap().origin, Origin::Kept);
+    assert_eq!(
+        open(root.path(), Some("log/v1")).unwrap().origin,
+        Origin::Kept
+    );
 }
 
 #[test]

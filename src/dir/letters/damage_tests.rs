@@ -190,7 +190,7 @@ fn letters_are_read_although_they_are_all_that_is_left_of_the_channel() {
     let open = || {
         let (directory, _) = Directory::prepare(&crate::disk::real(), root.path()).unwrap();
         let lock = crate::dir::DirLock::acquire(&directory).unwrap();
-        let tag = crate::error::SchemaTag::new("bincode2", None);
+        let tag = crate::dir::tests::wanted("bincode2", None);
         let contents = directory.load(&lock, crate::dir::StoreKind::Log, &tag);
         let contents = contents.unwrap();
         let letters = Letters::open(&directory, contents.identity.channel, LIMITS);

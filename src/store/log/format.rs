@@ -260,6 +260,7 @@ mod tests {
             schema: SchemaTag::new("codec", None),
             channel: [1; 16],
             created_ms: 0,
+            earlier: Vec::new(),
         };
         let bytes = encode_header(Lane::Tail, 5, &identity.encode());
         assert!(!is_stranger(&bytes, &[1; 16], Lane::Tail, 5));

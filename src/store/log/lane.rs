@@ -1,9 +1,9 @@
 //! A chain of segments in which numbers ascend.
 
-use super::LogOptions;
 use super::format::{self, Home, Lane as Kind};
 use super::tail::Tail;
 use super::walk::{Ending, Found, Rest, Walk, find_ending};
+use super::{LogOptions, read_header};
 use crate::block::Block;
 use crate::disk::How;
 use crate::error::StoreError;
@@ -103,9 +103,17 @@ impl Lane {
             segment.is_blank = end.is_none();
             segment.is_empty = end.is_none() && rest != Rest::Unreadable;
         }
-        // Nothing is written behind bytes that nobody can read: they are kept, and a new segment begins.
-        self.resume_at = (rest == Rest::Nothing && position == len).then_some(position);
+        // Nothing is written behind bytes that nobody can read: they are kept, and a new segment begins. So it does when
+        // the channel's identity has changed: where its own file is damaged, the newest segment's copy is believed.
+        let is_whole = rest == Rest::Nothing && position == len;
+        let continues = is_whole && self.has_our_identity(name)?;
+        self.resume_at = continues.then_some(position);
         Ok(())
+    }
+
+    fn has_our_identity(&self, name: Seq) -> Result<bool, StoreError> {
+        let header = read_header(&self.options, &self.path(name))?;
+        Ok(format::identity_in(&header) == Some(&self.options.identity))
     }
 
     fn ending(&self, name: Seq) -> Result<Ending, StoreError> {

@@ -161,8 +161,13 @@ impl LogStore {
 
 /// Whether a file that has a segment's name is whole and another one.
 fn is_stranger(options: &LogOptions, kind: Kind, name: Seq) -> Result<bool, StoreError> {
-    let path = options.dir.join(format::file_name(kind, name));
-    let header = options.disk.open(&path, How::Read).and_then(|mut file| {
+    let header = read_header(options, &options.dir.join(format::file_name(kind, name)))?;
+    Ok(format::is_stranger(&header, &options.channel, kind, name))
+}
+
+/// The first bytes of a segment, up to the end of the identity.
+fn read_header(options: &LogOptions, path: &Path) -> Result<Vec<u8>, StoreError> {
+    let header = options.disk.open(path, How::Read).and_then(|mut file| {
         let mut bytes = vec![0; FIXED_LEN];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
@@ -172,8 +177,7 @@ fn is_stranger(options: &LogOptions, kind: Kind, name: Seq) -> Result<bool, Stor
         bytes.truncate(read);
         Ok(bytes)
     });
-    let header = header.map_err(|error| StoreError::io("read", &path, error))?;
-    Ok(format::is_stranger(&header, &options.channel, kind, name))
+    header.map_err(|error| StoreError::io("read", path, error))
 }
 
 impl Store for LogStore {

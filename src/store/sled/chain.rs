@@ -102,6 +102,11 @@ impl Chain {
         unit.end.or_else(|| self.name_above(unit.name))
     }
 
+    /// The identity under which the database `name` was made.
+    pub(super) fn identity(&self, name: Seq) -> Option<Vec<u8>> {
+        fs::read(self.path(name).join(IDENTITY_FILE)).ok()
+    }
+
     /// Measures the database `name` again, after it was written to.
     pub(super) fn refresh(&mut self, name: Seq, end: Seq) -> Result<(), StoreError> {
         let measured = measure(&self.path(name));

@@ -70,6 +70,9 @@ pub(crate) struct SledStore {
     /// The newest database and one other, in no order, as far as they are open.
     open: Vec<Database>,
     wrecks: Wrecks,
+    /// The newest database, when it was made under another identity: where the channel's own file is damaged, the newest
+    /// one's copy is believed, so what comes now goes to another.
+    outdated: Option<Seq>,
     end: Seq,
     /// sled is unusable in this process from here on.
     poisoned: Option<StoreError>,
@@ -88,10 +91,15 @@ impl SledStore {
             reserve,
             open: Vec::new(),
             wrecks: Wrecks::default(),
+            outdated: None,
             end: 0,
             poisoned: None,
         };
         store.find_end()?;
+        store.outdated = store.newest().filter(|newest| {
+            let copy = store.chain.identity(*newest);
+            copy.as_ref() != Some(&store.options.identity)
+        });
         Ok(store)
     }
 
@@ -239,7 +247,7 @@ impl SledStore {
             Ok(database) => {
                 let ends_below = name < first && first >= database.end();
                 let is_full = database.is_full(block, database_bytes);
-                if ends_below && is_full {
+                if ends_below && (is_full || self.outdated == Some(name)) {
                     self.create(first)
                 } else {
                     Ok(name)
