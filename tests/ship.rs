@@ -440,7 +440,7 @@ fn a_failure_is_one_line_with_the_path_and_a_remedy() {
         &place.file("out"),
     ]);
     until("the first one to start", || {
-        Path::new(&format!("{dir}.in-hand")).exists()
+        Path::new(&format!("{dir}.position")).exists()
     });
     let missing = place.text("no/such/directory/out");
     for (args, said) in [

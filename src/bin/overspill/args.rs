@@ -30,13 +30,14 @@ WHAT A DESTINATION PROMISES
              there twice (overspill must be the only one who writes the file)
   tcp:ADDR   with --framing lines: plain TCP has no receipts. A line counts when this machine's
              network stack has taken it and the connection still stood afterwards. What both
-             machines had in their socket buffers when a connection broke is lost; the batch in
-             hand is sent again, so some of its lines may arrive twice.
+             machines had in their socket buffers when a connection broke is lost; the last batch
+             is sent again, so some of its lines may arrive twice.
              with --framing ack: when the receiver, another `overspill ship --from tcp:.. --framing
              ack`, has confirmed it. It drops what it already has: nothing lost, nothing twice.
 
-A stopped or killed shipper goes on where it was: the position is kept beside the directory, in
-DIR.position, and the batch in hand in DIR.in-hand. A followed file is looked at five times a second.
+A line leaves the channel when the destination has it. What the destination can't take now comes again,
+in order. A stopped or killed shipper goes on where it was: the position is kept beside the directory, in
+DIR.position. A followed file is looked at five times a second.
 SIGINT or SIGTERM drains, saves and exits with 0; a second one exits at once.
 
 EXAMPLE

@@ -1,77 +1,85 @@
-//! Takes lines from the channel and hands them to the destination: each once, in order, without a gap.
+//! Takes lines from the channel, hands them to the destination, and acknowledges what it has taken: each once, in
+//! order, without a gap.
 //!
-//! A plain receive acknowledges when it returns, before the destination has the lines. What keeps a crash from
-//! losing them is that lines know their place, and that a file can be read again:
+//! | after a crash right after …                     | it stands in               | what the next run does                      |
+//! |-------------------------------------------------|----------------------------|---------------------------------------------|
+//! | the source read a line                          | the file                   | reads on from `accepted`, which is before it |
+//! | the channel accepted it                         | the channel (`process`)    | delivers it; the source may read it again    |
+//! | `accepted` was saved; `spill` lost the line     | the file                   | sees the gap, reads it again                |
+//! | a receive returned it                           | as before: it is not acknowledged | as before                            |
+//! | the destination took it                         | the destination, the channel | delivers it again: a receiver with receipts and a file drop it, others have it twice |
+//! | `delivered` was saved                           | the channel                | drops it, and whatever else brings it again |
+//! | the acknowledgement is on disk                  | nowhere else               | nothing                                     |
 //!
-//! | after a crash right after …                      | it stands in             | what the next run does                      |
-//! |--------------------------------------------------|--------------------------|---------------------------------------------|
-//! | the source read a line                           | the file                 | reads on from `accepted`, which is before it |
-//! | the channel accepted it                          | the channel (`process`)  | replays it; the source may send it again    |
-//! | `accepted` was saved; `spill` lost the line      | the file                 | sees the gap, reads it again                |
-//! | a receive returned it, its acknowledgement is on disk | the file            | sees the gap, reads it again                |
-//! | it was written to the in-hand file               | the in-hand file         | delivers it first                           |
-//! | the destination took it                          | the destination          | delivers it again: a receiver with receipts and a file drop it, others have it twice |
-//! | `delivered` was saved                            | nowhere else             | drops it wherever it still comes from       |
+//! So a line that can't be read again is never anywhere but in the channel until the destination has it.
 //!
-//! The one rule for a followed file: a line is delivered only if it starts where the last delivered one of its
-//! source ended. One that ends there or before is a repeat and is dropped; one that starts later shows a gap,
-//! which is read from the file first. So the position that counts is `delivered`, and it never passes a line
-//! that the destination doesn't have.
-//!
-//! Lines of other sources can't be read again. For them there is the in-hand file, and one window that it can't
-//! close: between the return of a receive and the end of the write of the in-hand file, some ten
-//! microseconds, a kill loses the batch if the channel's worker has just then persisted the acknowledgement.
+//! What the destination can't take now goes back to the channel and comes again, ahead of everything else, in the same
+//! order. Nothing counts as failed by that: an outage says nothing about a line.
 
 use crate::failure::Failure;
 use crate::ship::deliverer::Deliverer;
 use crate::ship::destination::Outcome;
-use crate::ship::in_hand::InHand;
-use crate::ship::record::LogRecord;
-use overspill::{Receiver, RecvError};
+use crate::ship::frame::{BATCH_BYTES, BATCH_RECORDS};
+use crate::ship::patience::Outage;
+use crate::ship::record::{Line, LogRecord};
+use overspill::{AckReceiver, Delivery, RecvError};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-
-/// How many records are received at a time.
-const RECEIVE: usize = 1024;
+use std::time::Duration;
 
 pub(crate) struct Consumer {
-    pub(crate) rx: Receiver<LogRecord>,
+    pub(crate) rx: AckReceiver<LogRecord>,
     pub(crate) dir: PathBuf,
-    pub(crate) in_hand: InHand,
     pub(crate) deliverer: Deliverer,
+    pub(crate) outage: Outage,
 }
 
 impl Consumer {
-    /// Delivers until the channel is closed and empty, or halted, or the destination was abandoned. Says how
-    /// many of the lines in hand the destination may not have: they are delivered first by the next run.
-    pub(crate) fn run(mut self, left: Vec<LogRecord>) -> Result<usize, Failure> {
-        let mut in_hand = left;
-        loop {
-            let (count, before) = (in_hand.len(), self.delivered());
-            if self.deliverer.deliver(in_hand)? == Outcome::Abandoned {
-                return Ok(count.saturating_sub(self.delivered() - before));
-            }
-            in_hand = Vec::with_capacity(RECEIVE);
-            match self.rx.recv_many(&mut in_hand, RECEIVE) {
-                Ok(_) => self.in_hand.save(&in_hand, &self.deliverer.around.reporter),
-                Err(RecvError::Closed | RecvError::Halted) => break,
-                Err(error) => {
-                    let remedy = "start again; if it stays, keep the directory and report it";
-                    return Err(Failure::of(
-                        "receive from the channel in",
-                        self.dir.display(),
-                        error,
-                        remedy,
-                    ));
+    /// Delivers until the channel is closed and empty, or halted, or the destination is given up.
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        while let Some(batch) = self.receive()? {
+            let lines: Vec<_> = batch.iter().map(Line::delivered).collect();
+            match self.deliverer.deliver(&lines)? {
+                Outcome::Taken => {
+                    self.outage.is_over();
+                    acknowledge(batch);
+                }
+                Outcome::Away(error) => {
+                    drop(batch);
+                    if self.outage.wait(&error) {
+                        return Ok(());
+                    }
                 }
             }
         }
         self.deliverer.destination.finish();
-        Ok(0)
+        Ok(())
     }
 
-    fn delivered(&self) -> usize {
-        let delivered = &self.deliverer.around.reporter.counters().delivered;
-        usize::try_from(delivered.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    /// As many as a frame holds, or what there is; `None` at the end.
+    fn receive(&self) -> Result<Option<Vec<Delivery<LogRecord>>>, Failure> {
+        let batch = self
+            .rx
+            .recv_batch(BATCH_RECORDS, BATCH_BYTES as u64, Duration::ZERO);
+        match batch {
+            Ok(batch) => Ok(Some(batch.into_deliveries())),
+            Err(RecvError::Closed | RecvError::Halted) => Ok(None),
+            Err(error) => Err(Failure::of(
+                "receive from the channel in",
+                self.dir.display(),
+                error,
+                "start again; if it stays, keep the directory and report it",
+            )),
+        }
     }
 }
+
+fn acknowledge(batch: Vec<Delivery<LogRecord>>) {
+    for delivery in batch {
+        // Too late after a halt: it comes again, and the position knows it.
+        let _ = delivery.ack();
+    }
+}
+
+#[cfg(test)]
+#[path = "consumer_tests.rs"]
+mod tests;

@@ -1,13 +1,14 @@
-//! The one rule of delivery: the lines of a source touch.
+//! The one rule of delivery: a line goes out once, and the lines of the followed file touch.
 //!
-//! A line that ends where the last delivered one of its source ended, or before, is a repeat and is dropped. A line
-//! of the followed file that starts later shows a gap, which is read from the file first. `consumer` has
+//! A line that came before, by its ids or by its place, is a repeat and is dropped. A line of the followed file that
+//! starts behind the end of the last delivered one shows a gap, which is read from the file first. `consumer` has
 //! the crashes that make repeats and gaps.
 
 use crate::failure::Failure;
 use crate::ship::destination::{Destination, Outcome, Surroundings};
-use crate::ship::frame::{BATCH_BYTES, BATCH_RECORDS};
-use crate::ship::record::{Ends, LogRecord, SourceId};
+use crate::ship::ends::Ends;
+use crate::ship::frame::BATCH_RECORDS;
+use crate::ship::record::{Line, SourceId};
 use crate::ship::report::Counters;
 use crate::ship::reread::Reread;
 
@@ -21,77 +22,91 @@ pub(crate) struct Deliverer {
 }
 
 /// A batch in the making.
-struct Ready {
-    records: Vec<LogRecord>,
-    bytes: usize,
-    /// Where each source will be once the batch is delivered.
+struct Ready<'a> {
+    lines: Vec<Line<'a>>,
+    /// Where everything will be once the batch is delivered.
     ends: Ends,
 }
 
+/// Lines of the followed file that are missing.
+struct Gap {
+    source: SourceId,
+    from: u64,
+    to: u64,
+    /// Where the line behind it starts.
+    next: u64,
+}
+
 impl Deliverer {
-    /// Returns when the destination has taken all of them.
-    pub(crate) fn deliver(&mut self, records: Vec<LogRecord>) -> Result<Outcome, Failure> {
-        let mut ready = Ready {
-            records: Vec::new(),
-            bytes: 0,
-            ends: self.around.position.lock().delivered().clone(),
-        };
-        for record in records {
-            let end = ready.ends.of(record.source);
-            let is_followed = Some(record.source) == self.followed;
-            let gap_ends = record.start().min(self.gaps_before);
-            if is_followed && end < gap_ends {
-                if self.flush(&mut ready)? == Outcome::Abandoned
-                    || self.fill(end, gap_ends)? == Outcome::Abandoned
-                {
-                    return Ok(Outcome::Abandoned);
+    /// Whatever it returns, a part of them may be delivered: the next call knows which.
+    pub(crate) fn deliver(&mut self, lines: &[Line<'_>]) -> Result<Outcome, Failure> {
+        let mut ready = self.begin();
+        for line in lines {
+            if let Some(gap) = self.gap_before(line, &ready.ends) {
+                if let away @ Outcome::Away(_) = self.flush(&mut ready)? {
+                    return Ok(away);
                 }
-                ready.ends.advance(record.source, record.start());
+                if let away @ Outcome::Away(_) = self.fill(&gap)? {
+                    return Ok(away);
+                }
+                ready.ends.reach(gap.source, gap.next);
             }
-            if self.add(&mut ready, record)? == Outcome::Abandoned {
-                return Ok(Outcome::Abandoned);
-            }
+            self.add(&mut ready, *line);
         }
         self.flush(&mut ready)
     }
 
-    /// Adds a record to the batch, unless it was delivered before.
-    fn add(&mut self, ready: &mut Ready, record: LogRecord) -> Result<Outcome, Failure> {
-        if record.end <= ready.ends.of(record.source) {
-            // The mark that a run begins with is no line.
-            if !record.line.is_empty() {
-                Counters::add(&self.around.reporter.counters().repeated, 1);
-            }
-            return Ok(Outcome::Taken);
+    fn begin<'a>(&self) -> Ready<'a> {
+        Ready {
+            lines: Vec::new(),
+            ends: self.around.position.lock().delivered().clone(),
         }
-        ready.ends.advance(record.source, record.end);
-        ready.bytes += record.line.len();
-        ready.records.push(record);
-        if ready.bytes >= BATCH_BYTES || ready.records.len() >= BATCH_RECORDS {
-            return self.flush(ready);
-        }
-        Ok(Outcome::Taken)
     }
 
-    fn flush(&mut self, ready: &mut Ready) -> Result<Outcome, Failure> {
-        if ready.records.is_empty() {
+    fn gap_before(&self, line: &Line<'_>, ends: &Ends) -> Option<Gap> {
+        let place = line
+            .place
+            .filter(|place| Some(place.source) == self.followed)?;
+        let next = place.end.saturating_sub(line.text.len() as u64);
+        let (from, to) = (ends.of(place.source), next.min(self.gaps_before));
+        (from < to).then_some(Gap {
+            source: place.source,
+            from,
+            to,
+            next,
+        })
+    }
+
+    /// Adds a line to the batch, unless it was delivered before.
+    fn add<'a>(&self, ready: &mut Ready<'a>, line: Line<'a>) {
+        // The mark that a run begins with is no line.
+        if line.text.is_empty() {
+            return;
+        }
+        if ready.ends.have(&line) {
+            Counters::add(&self.around.reporter.counters().repeated, 1);
+            return;
+        }
+        ready.ends.advance(&line);
+        ready.lines.push(line);
+    }
+
+    fn flush(&mut self, ready: &mut Ready<'_>) -> Result<Outcome, Failure> {
+        if ready.lines.is_empty() {
             return Ok(Outcome::Taken);
         }
-        let outcome = self.destination.deliver(&ready.records)?;
-        if outcome == Outcome::Taken {
-            self.around.position.lock().confirm(&ready.records)?;
-            Counters::add(
-                &self.around.reporter.counters().delivered,
-                ready.records.len(),
-            );
+        let outcome = self.destination.deliver(&ready.lines)?;
+        if matches!(outcome, Outcome::Taken) {
+            self.around.position.lock().confirm(&ready.lines)?;
+            let delivered = &self.around.reporter.counters().delivered;
+            Counters::add(delivered, ready.lines.len());
         }
-        ready.records.clear();
-        ready.bytes = 0;
+        ready.lines.clear();
         Ok(outcome)
     }
 
-    /// Delivers what the followed file held between two places.
-    fn fill(&mut self, from: u64, to: u64) -> Result<Outcome, Failure> {
+    /// Delivers what the followed file held in a gap.
+    fn fill(&mut self, gap: &Gap) -> Result<Outcome, Failure> {
         let Some(followed) = self.around.position.lock().followed().cloned() else {
             return Ok(Outcome::Taken);
         };
@@ -104,25 +119,21 @@ impl Deliverer {
                 "make it readable and start again",
             )
         };
-        let mut reread = Reread::new(followed, from, to);
+        let mut reread = Reread::new(followed, gap.from, gap.to);
         loop {
             let records = reread.next().map_err(unreadable)?;
             if records.is_empty() {
                 break;
             }
-            let mut ready = Ready {
-                records: Vec::new(),
-                bytes: 0,
-                ends: self.around.position.lock().delivered().clone(),
-            };
             Counters::add(&self.around.reporter.counters().reread, records.len());
-            for record in records {
-                if self.add(&mut ready, record)? == Outcome::Abandoned {
-                    return Ok(Outcome::Abandoned);
+            for records in records.chunks(BATCH_RECORDS) {
+                let mut ready = self.begin();
+                for record in records {
+                    self.add(&mut ready, Line::reread(record));
                 }
-            }
-            if self.flush(&mut ready)? == Outcome::Abandoned {
-                return Ok(Outcome::Abandoned);
+                if let away @ Outcome::Away(_) = self.flush(&mut ready)? {
+                    return Ok(away);
+                }
             }
         }
         if reread.missing > 0 {

@@ -3,10 +3,14 @@
 use super::*;
 use crate::ship::follow::Tail;
 use crate::ship::position::Position;
+use crate::ship::record::LogRecord;
 use crate::ship::report::Reporter;
+use crate::ship::reread::end_of;
 use crate::stop::Flag;
+use overspill::ItemId;
 use parking_lot::Mutex;
 use std::fs;
+use std::io;
 use std::sync::Arc;
 
 /// Takes everything, until it is told to be away.
@@ -16,9 +20,9 @@ struct Pile {
 }
 
 impl Destination for Pile {
-    fn deliver(&mut self, batch: &[LogRecord]) -> Result<Outcome, Failure> {
+    fn deliver(&mut self, batch: &[Line<'_>]) -> Result<Outcome, Failure> {
         if self.is_away {
-            return Ok(Outcome::Abandoned);
+            return Ok(Outcome::Away(io::ErrorKind::ConnectionRefused.into()));
         }
         self.taken
             .lock()
@@ -71,11 +75,24 @@ impl Story {
     }
 
     fn deliver(&mut self, numbers: impl IntoIterator<Item = usize>) {
-        let records = numbers
-            .into_iter()
-            .map(|n| self.records[n].clone())
-            .collect();
-        assert_eq!(self.deliverer.deliver(records).unwrap(), Outcome::Taken);
+        let numbers = numbers.into_iter();
+        let lines: Vec<_> = numbers.map(|n| Line::reread(&self.records[n])).collect();
+        assert!(matches!(
+            self.deliverer.deliver(&lines).unwrap(),
+            Outcome::Taken
+        ));
+    }
+
+    /// Where a line ends.
+    fn end(&self, n: usize) -> u64 {
+        end_of(&self.records[..=n]).unwrap()
+    }
+
+    /// The mark of a run that begins behind a line.
+    fn mark(&mut self, n: usize) {
+        let source = self.deliverer.followed.unwrap();
+        let mark = LogRecord::read(source, self.end(n), Vec::new());
+        self.deliverer.deliver(&[Line::reread(&mark)]).unwrap();
     }
 
     fn taken(&self) -> String {
@@ -99,13 +116,7 @@ fn every_subset_in_order_with_any_repeats_is_delivered_whole() {
 fn the_mark_that_a_run_begins_with_shows_the_gap_before_it() {
     let mut story = Story::new();
     story.deliver(0..3);
-    let end = story.records[6].end;
-    let mark = LogRecord {
-        source: story.records[6].source,
-        end,
-        line: Vec::new(),
-    };
-    story.deliverer.deliver(vec![mark]).unwrap();
+    story.mark(6);
     assert_eq!(story.taken().lines().count(), 7);
     story.deliver(5..10);
     assert_eq!(story.taken(), story.text);
@@ -114,7 +125,7 @@ fn the_mark_that_a_run_begins_with_shows_the_gap_before_it() {
 #[test]
 fn lines_dropped_on_purpose_are_not_read_again() {
     let mut story = Story::new();
-    story.deliverer.gaps_before = story.records[4].end;
+    story.deliverer.gaps_before = story.end(4);
     story.deliver([0, 1, 3, 6, 9]);
     let numbers: Vec<_> = story
         .taken()
@@ -125,34 +136,61 @@ fn lines_dropped_on_purpose_are_not_read_again() {
 }
 
 #[test]
+fn a_mark_behind_lines_dropped_on_purpose_is_no_line() {
+    let mut story = Story::new();
+    story.deliverer.gaps_before = 0;
+    story.deliver([0, 1]);
+    story.mark(5);
+    story.deliver([6]);
+    assert_eq!(story.taken(), "line 0\nline 1\nline 6\n");
+}
+
+#[test]
 fn repeats_of_other_sources_are_dropped_and_their_gaps_are_left() {
     let mut story = Story::new();
     story.deliverer.followed = None;
     story.deliver([0, 2, 2, 1, 5, 2, 9]);
-    let numbers: Vec<_> = story
-        .taken()
-        .lines()
-        .map(|line| line[5..].parse::<u32>().unwrap())
-        .collect();
-    assert_eq!(numbers, [0, 2, 5, 9]);
+    assert_eq!(story.taken(), "line 0\nline 2\nline 5\nline 9\n");
 }
 
 #[test]
-fn an_abandoned_delivery_confirms_nothing() {
+fn lines_without_a_place_are_known_by_their_ids() {
+    let mut story = Story::new();
+    let texts: Vec<_> = (0..4).map(|n| format!("{n}\n")).collect();
+    let line = |incarnation, seq: u64| Line {
+        id: Some(ItemId {
+            channel: [1; 16],
+            incarnation,
+            seq,
+        }),
+        came_as: None,
+        place: None,
+        text: texts[usize::try_from(seq).unwrap()].as_bytes(),
+    };
+    for batch in [
+        [line(1, 0), line(1, 2)],
+        [line(1, 2), line(1, 3)],
+        [line(1, 3), line(2, 1)],
+    ] {
+        story.deliverer.deliver(&batch).unwrap();
+    }
+    assert_eq!(story.taken(), "0\n2\n3\n1\n");
+}
+
+#[test]
+fn a_delivery_that_failed_confirms_nothing() {
     let mut story = Story::new();
     story.deliver(0..2);
     story.deliverer.destination = Box::new(Pile {
         taken: Arc::default(),
         is_away: true,
     });
-    let rest = story.records[2..].to_vec();
-    assert_eq!(story.deliverer.deliver(rest).unwrap(), Outcome::Abandoned);
-    let delivered = story
-        .deliverer
-        .around
-        .position
-        .lock()
-        .delivered()
-        .of(story.records[0].source);
-    assert_eq!(delivered, story.records[1].end);
+    let rest: Vec<_> = story.records[2..].iter().map(Line::reread).collect();
+    let outcome = story.deliverer.deliver(&rest).unwrap();
+    assert!(matches!(outcome, Outcome::Away(_)));
+    let position = story.deliverer.around.position.lock();
+    assert_eq!(
+        position.delivered().of(story.deliverer.followed.unwrap()),
+        story.end(1)
+    );
 }

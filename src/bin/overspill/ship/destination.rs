@@ -4,24 +4,24 @@ use crate::args::{Endpoint, Framing};
 use crate::failure::Failure;
 use crate::ship::file::FileDestination;
 use crate::ship::position::Shared;
-use crate::ship::record::LogRecord;
+use crate::ship::record::Line;
 use crate::ship::report::Reporter;
 use crate::ship::tcp::TcpDestination;
 use crate::stop::Flag;
 use std::io::{self, Write};
 
-/// How a delivery ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an attempt to deliver ended.
+#[derive(Debug)]
 pub(crate) enum Outcome {
     /// The destination has the whole batch, as far as it can tell.
     Taken,
-    /// The shipper is to end, and the destination may have any part of the batch.
-    Abandoned,
+    /// It can't take anything now, and may have any part of the batch.
+    Away(io::Error),
 }
 
 pub(crate) trait Destination: Send {
-    /// Returns when the destination has taken the batch, however long it is away.
-    fn deliver(&mut self, batch: &[LogRecord]) -> Result<Outcome, Failure>;
+    /// Tries once, for as long as a destination that is there needs.
+    fn deliver(&mut self, batch: &[Line<'_>]) -> Result<Outcome, Failure>;
 
     /// Called once, after the last batch.
     fn finish(&mut self) {}
@@ -44,15 +44,15 @@ pub(crate) fn open(
     Ok(match to {
         Endpoint::Standard => Box::new(StandardOutput),
         Endpoint::File(path) => Box::new(FileDestination::open(path, around)?),
-        Endpoint::Tcp(address) => Box::new(TcpDestination::new(address, framing, around)),
+        Endpoint::Tcp(address) => Box::new(TcpDestination::new(address, framing, around.abandon)),
     })
 }
 
 /// The bytes of a batch, one line each.
-pub(crate) fn lines(batch: &[LogRecord]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(batch.iter().map(|record| record.line.len() + 1).sum());
-    for record in batch {
-        record.append_to(&mut bytes);
+pub(crate) fn lines(batch: &[Line<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(batch.iter().map(|line| line.text.len() + 1).sum());
+    for line in batch {
+        line.append_to(&mut bytes);
     }
     bytes
 }
@@ -60,7 +60,7 @@ pub(crate) fn lines(batch: &[LogRecord]) -> Vec<u8> {
 struct StandardOutput;
 
 impl Destination for StandardOutput {
-    fn deliver(&mut self, batch: &[LogRecord]) -> Result<Outcome, Failure> {
+    fn deliver(&mut self, batch: &[Line<'_>]) -> Result<Outcome, Failure> {
         let mut stdout = io::stdout().lock();
         match stdout
             .write_all(&lines(batch))

@@ -6,9 +6,9 @@
 
 use crate::failure::Failure;
 use crate::ship::destination::{Destination, Outcome, Surroundings, lines};
-use crate::ship::patience::Backoff;
+use crate::ship::ends::Ends;
 use crate::ship::position::{Append, Settled};
-use crate::ship::record::{Ends, LogRecord};
+use crate::ship::record::Line;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -59,51 +59,26 @@ impl FileDestination {
 }
 
 impl Destination for FileDestination {
-    fn deliver(&mut self, batch: &[LogRecord]) -> Result<Outcome, Failure> {
+    fn deliver(&mut self, batch: &[Line<'_>]) -> Result<Outcome, Failure> {
         let bytes = lines(batch);
-        let mut backoff = Backoff::new();
-        let mut failed = false;
-        loop {
-            let attempt = self.file().and_then(|file| Ok((file.metadata()?, file)));
-            let result = match attempt {
-                Ok((meta, mut file)) => {
-                    let append = Append {
-                        dev: meta.dev(),
-                        ino: meta.ino(),
-                        len: meta.len(),
-                        bytes: bytes.len() as u64,
-                        then: Ends::after(batch),
-                    };
-                    self.around.position.lock().appending(append.clone())?;
-                    // What a full disk left of the batch would otherwise stand before its second try.
-                    file.write_all(&bytes)
-                        .or_else(|error| settle(&file, &append).and(Err(error)))
-                }
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok(()) => {
-                    if failed {
-                        self.around
-                            .reporter
-                            .say(format!("{} can be written again", self.path.display()));
-                    }
-                    return Ok(Outcome::Taken);
-                }
-                Err(error) => {
-                    if !failed {
-                        let path = self.path.display();
-                        self.around
-                            .reporter
-                            .say(format!("cannot append to {path}: {error}; trying again"));
-                    }
-                    failed = true;
-                }
-            }
-            if backoff.wait(&self.around.abandon) {
-                return Ok(Outcome::Abandoned);
-            }
-        }
+        let opened = self.file().and_then(|file| Ok((file.metadata()?, file)));
+        let (meta, mut file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Outcome::Away(error)),
+        };
+        let append = Append {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            len: meta.len(),
+            bytes: bytes.len() as u64,
+            then: Ends::after(batch),
+        };
+        self.around.position.lock().appending(append.clone())?;
+        // What a full disk left of the batch would otherwise stand before its second try.
+        let written = file
+            .write_all(&bytes)
+            .or_else(|error| settle(&file, &append).and(Err(error)));
+        Ok(written.map_or_else(Outcome::Away, |()| Outcome::Taken))
     }
 
     fn finish(&mut self) {
@@ -148,6 +123,7 @@ fn settle(file: &File, append: &Append) -> io::Result<Settled> {
 mod tests {
     use super::*;
     use crate::ship::position::Position;
+    use crate::ship::record::Place;
     use crate::ship::report::Reporter;
     use crate::stop::Flag;
     use std::fs;
@@ -161,19 +137,14 @@ mod tests {
         }
     }
 
-    fn batch() -> Vec<LogRecord> {
-        vec![
-            LogRecord {
-                source: 1,
-                end: 4,
-                line: b"one\n".to_vec(),
-            },
-            LogRecord {
-                source: 1,
-                end: 8,
-                line: b"two\n".to_vec(),
-            },
-        ]
+    fn batch() -> [Line<'static>; 2] {
+        let line = |end, text| Line {
+            id: None,
+            came_as: None,
+            place: Some(Place { source: 1, end }),
+            text,
+        };
+        [line(4, b"one\n"), line(8, b"two\n")]
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use crate::failure::Failure;
 use crate::ship::position::{Followed, Generation, Identity, Shared};
 use crate::ship::record::{LogRecord, Rest, SourceId};
-use crate::ship::reread::{Lines, Reread, locate};
+use crate::ship::reread::{Lines, Reread, end_of, locate};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -142,7 +142,7 @@ impl Tail {
             return Vec::new();
         };
         let records = current.lines.take(self.source, current.base, rest);
-        self.at = records.last().map_or(self.at, |record| record.end);
+        self.at = end_of(&records).unwrap_or(self.at);
         records
     }
 

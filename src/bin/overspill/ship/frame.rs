@@ -1,24 +1,27 @@
 //! `--framing ack`: batches with receipts over TCP.
 //!
 //! ```text
-//! both sides first send    "overspill-ship/1\n"
-//! sender  →  batch         number u64 · payload length u32 · CRC-32C of these 12 bytes
-//!                          payload: records (source u64 · end u64 · line length u32 · line) …
+//! both sides first send    "overspill-ship/2\n"
+//! sender  →  batch         number u64 · channel 16 bytes · payload length u32 · CRC-32C of these 28 bytes
+//!                          payload: lines (incarnation u64 · seq u64 · source u64 · end u64 · length u32 · text) …
 //!                          CRC-32C of the payload u32
 //! receiver →  receipt      number u64 · CRC-32C of these 8 bytes
 //! ```
 //!
-//! Little-endian. A receipt says that the receiver has the batch, as safe as its `--durability` makes it.
-//! A sender without a receipt sends the batch again; by source and end the receiver knows what it has.
-//! The same bytes hold a batch in the in-hand file.
+//! Little-endian. Channel, incarnation and seq are what the sender's channel calls the line; an incarnation of 0 says that
+//! it isn't in the channel. Source and end are its place in a followed file; a source of 0 says that it has none.
+//!
+//! A receipt says that the receiver has the batch and all before it, as safe as its `--durability` makes it.
+//! A sender without a receipt sends the batch again; by id and place the receiver knows what it has.
 
-use crate::ship::record::{LINE_BYTES_MAX, LogRecord};
+use crate::ship::record::{LINE_BYTES_MAX, Line, LogRecord, Place};
+use overspill::ItemId;
 use std::io::{self, Read};
 
-pub(crate) const GREETING: [u8; 17] = *b"overspill-ship/1\n";
+pub(crate) const GREETING: [u8; 17] = *b"overspill-ship/2\n";
 pub(crate) const RECEIPT_BYTES: usize = 12;
-const HEADER_BYTES: usize = 16;
-const RECORD_BYTES: usize = 20;
+const HEADER_BYTES: usize = 32;
+const RECORD_BYTES: usize = 36;
 /// What a sender puts into one batch at most: the record that reaches `BATCH_BYTES` is the last one.
 const PAYLOAD_MAX: usize = BATCH_BYTES + LINE_BYTES_MAX + BATCH_RECORDS * RECORD_BYTES;
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
@@ -28,20 +31,29 @@ fn bad(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-pub(crate) fn encode_batch(number: u64, batch: &[LogRecord]) -> Vec<u8> {
+/// All lines of a batch are of one channel, or of none.
+pub(crate) fn encode_batch(number: u64, batch: &[Line<'_>]) -> Vec<u8> {
     let size = batch
         .iter()
-        .map(|record| RECORD_BYTES + record.line.len())
+        .map(|line| RECORD_BYTES + line.text.len())
         .sum::<usize>();
+    let channel = batch
+        .iter()
+        .find_map(|line| line.id)
+        .map_or([0; 16], |id| id.channel);
     let mut bytes = Vec::with_capacity(HEADER_BYTES + size + 4);
     bytes.extend_from_slice(&number.to_le_bytes());
+    bytes.extend_from_slice(&channel);
     bytes.extend_from_slice(&length(size));
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    for record in batch {
-        bytes.extend_from_slice(&record.source.to_le_bytes());
-        bytes.extend_from_slice(&record.end.to_le_bytes());
-        bytes.extend_from_slice(&length(record.line.len()));
-        bytes.extend_from_slice(&record.line);
+    for line in batch {
+        let (incarnation, seq) = line.id.map_or((0, 0), |id| (id.incarnation, id.seq));
+        let (source, end) = line.place.map_or((0, 0), |place| (place.source, place.end));
+        for number in [incarnation, seq, source, end] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&length(line.text.len()));
+        bytes.extend_from_slice(line.text);
     }
     let payload = bytes.get(HEADER_BYTES..).unwrap_or_default();
     bytes.extend_from_slice(&crc32c::crc32c(payload).to_le_bytes());
@@ -61,7 +73,8 @@ pub(crate) fn read_batch(from: &mut impl Read) -> io::Result<Option<(u64, Vec<Lo
         read => from.read_exact(header.get_mut(read..).unwrap_or_default())?,
     }
     let mut rest = header.as_slice();
-    let (number, len) = (take_u64(&mut rest)?, take_u32(&mut rest)? as usize);
+    let (number, channel) = (take_u64(&mut rest)?, take::<16>(&mut rest)?);
+    let len = take_u32(&mut rest)? as usize;
     let of_header = header.get(..HEADER_BYTES - 4).unwrap_or_default();
     if take_u32(&mut rest)? != crc32c::crc32c(of_header) || len > PAYLOAD_MAX {
         return Err(bad("not a batch: the sender must use --framing ack"));
@@ -72,20 +85,28 @@ pub(crate) fn read_batch(from: &mut impl Read) -> io::Result<Option<(u64, Vec<Lo
     if take_u32(&mut crc)? != crc32c::crc32c(payload) {
         return Err(bad("a batch arrived damaged"));
     }
-    decode_records(payload).map(|records| Some((number, records)))
+    decode_records(channel, payload).map(|records| Some((number, records)))
 }
 
-fn decode_records(mut payload: &[u8]) -> io::Result<Vec<LogRecord>> {
+fn decode_records(channel: [u8; 16], mut payload: &[u8]) -> io::Result<Vec<LogRecord>> {
     let mut records = Vec::new();
     while !payload.is_empty() {
-        let (source, end) = (take_u64(&mut payload)?, take_u64(&mut payload)?);
+        let id = ItemId {
+            channel,
+            incarnation: take_u64(&mut payload)?,
+            seq: take_u64(&mut payload)?,
+        };
+        let place = Place {
+            source: take_u64(&mut payload)?,
+            end: take_u64(&mut payload)?,
+        };
         let len = take_u32(&mut payload)? as usize;
         let line = payload
             .split_off(..len)
             .ok_or_else(|| bad("a record is longer than its batch"))?;
         records.push(LogRecord {
-            source,
-            end,
+            place: Some(place).filter(|place| place.source > 0),
+            came_as: Some(id).filter(|id| id.incarnation > 0),
             line: line.to_vec(),
         });
     }
@@ -110,50 +131,59 @@ pub(crate) fn decode_receipt(bytes: [u8; RECEIPT_BYTES]) -> io::Result<u64> {
     }
 }
 
+fn take<const N: usize>(from: &mut &[u8]) -> io::Result<[u8; N]> {
+    let bytes = from.split_off(..N).and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| bad("a number is cut off"))
+}
+
 fn take_u64(from: &mut &[u8]) -> io::Result<u64> {
-    let bytes = from.split_off(..8).and_then(|bytes| bytes.try_into().ok());
-    bytes
-        .map(u64::from_le_bytes)
-        .ok_or_else(|| bad("a number is cut off"))
+    take(from).map(u64::from_le_bytes)
 }
 
 fn take_u32(from: &mut &[u8]) -> io::Result<u32> {
-    let bytes = from.split_off(..4).and_then(|bytes| bytes.try_into().ok());
-    bytes
-        .map(u32::from_le_bytes)
-        .ok_or_else(|| bad("a number is cut off"))
+    take(from).map(u32::from_le_bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn batch() -> Vec<LogRecord> {
-        vec![
-            LogRecord {
-                source: 7,
-                end: 4,
-                line: b"one\n".to_vec(),
-            },
-            LogRecord {
-                source: 7,
-                end: 4,
-                line: Vec::new(),
-            },
-            LogRecord {
-                source: 8,
-                end: u64::MAX,
-                line: vec![0xFF, 0, b'\n'],
-            },
+    fn batch() -> [Line<'static>; 3] {
+        let id = |incarnation, seq| {
+            Some(ItemId {
+                channel: [9; 16],
+                incarnation,
+                seq,
+            })
+        };
+        let line = |id, place, text| Line {
+            id,
+            came_as: None,
+            place,
+            text,
+        };
+        let place = |source, end| Some(Place { source, end });
+        [
+            line(id(1, 0), place(7, 4), b"one\n"),
+            line(None, place(7, u64::MAX), b""),
+            line(id(u64::MAX, u64::MAX), None, &[0xFF, 0, b'\n']),
         ]
     }
 
     #[test]
-    fn a_batch_comes_back_as_it_was() {
+    fn a_batch_comes_back_with_the_names_that_its_sender_gave_it() {
         let mut bytes = encode_batch(1, &batch());
         bytes.extend(encode_batch(2, &[]));
         let mut from = bytes.as_slice();
-        assert_eq!(read_batch(&mut from).unwrap(), Some((1, batch())));
+        let (number, records) = read_batch(&mut from).unwrap().unwrap();
+        assert_eq!((number, records.len()), (1, 3));
+        for (sent, came) in batch().iter().zip(&records) {
+            let came = Line::reread(came);
+            assert_eq!(
+                (sent.id, sent.place, sent.text),
+                (came.came_as, came.place, came.text)
+            );
+        }
         assert_eq!(read_batch(&mut from).unwrap(), Some((2, Vec::new())));
         assert_eq!(read_batch(&mut from).unwrap(), None);
     }
@@ -173,7 +203,8 @@ mod tests {
 
     #[test]
     fn other_protocols_are_refused() {
-        let error = read_batch(&mut b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".as_slice()).unwrap_err();
+        let error = read_batch(&mut b"GET / HTTP/1.1\r\nHost: logs.example\r\n\r\n".as_slice())
+            .unwrap_err();
         assert!(error.to_string().contains("--framing ack"));
     }
 

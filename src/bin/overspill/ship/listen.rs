@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::ship::frame::{self, GREETING};
 use crate::ship::intake::{Intake, Refused};
 use crate::ship::patience::Patient;
-use crate::ship::record::{LogRecord, Rest, new_source, take_lines};
+use crate::ship::record::{LogRecord, Rest, take_lines};
 use crate::ship::report::Reporter;
 use crate::stop::Flag;
 use parking_lot::Mutex;
@@ -117,7 +117,6 @@ impl Hall<'_> {
     }
 
     fn take_lines(&self, mut peer: Patient) -> io::Result<()> {
-        let (source, mut end) = (new_source(), 0);
         let (mut buffer, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
         let mut is_over = false;
         while !is_over {
@@ -134,16 +133,8 @@ impl Hall<'_> {
             } else {
                 Rest::Waits
             };
-            let record = |line: Vec<u8>| {
-                end += line.len() as u64;
-                LogRecord { source, end, line }
-            };
-            match self.intake.admit(
-                take_lines(&mut buffer, rest)
-                    .into_iter()
-                    .map(record)
-                    .collect(),
-            ) {
+            let lines = take_lines(&mut buffer, rest).into_iter();
+            match self.intake.admit(lines.map(LogRecord::bare).collect()) {
                 Ok(()) => {
                     read?;
                 }

@@ -5,10 +5,10 @@
 mod consumer;
 mod deliverer;
 mod destination;
+mod ends;
 mod file;
 mod follow;
 mod frame;
-mod in_hand;
 mod intake;
 mod listen;
 mod patience;
@@ -27,8 +27,8 @@ use crate::stop::{Flag, on_signal};
 use consumer::Consumer;
 use deliverer::Deliverer;
 use destination::Surroundings;
-use in_hand::InHand;
 use overspill::{DiskBufferedChannel, Storage};
+use patience::Outage;
 use position::Position;
 use record::LogRecord;
 use report::Reporter;
@@ -46,7 +46,6 @@ pub(crate) fn run(args: Ship) -> Result<(), Failure> {
     let reporter = Reporter::new(args.quiet);
     let channel = open_channel(&args)?;
     let position = Position::open(&args.dir)?.share();
-    let (in_hand, left) = InHand::open(&args.dir)?;
     let abandon = Flag::default();
     let around = Surroundings {
         position: position.clone(),
@@ -84,21 +83,21 @@ pub(crate) fn run(args: Ship) -> Result<(), Failure> {
         },
     };
     let consumer = Consumer {
-        rx: channel.receiver(),
+        rx: channel.acking_receiver(),
         dir: args.dir.clone(),
-        in_hand,
         deliverer,
+        outage: Outage::none_yet(args.to.to_string(), reporter.clone(), abandon.clone()),
     };
     if args.stop_with_stdin && args.from != Endpoint::Standard {
         stop_with_stdin(events.clone())?;
     }
     let shipping = Shipping::new(args, channel, position, reporter, abandon, happened);
-    shipping.run(source, consumer, left, &events)
+    shipping.run(source, consumer, &events)
 }
 
 fn open_channel(args: &Ship) -> Result<DiskBufferedChannel<LogRecord>, Failure> {
     let mut builder = DiskBufferedChannel::<LogRecord>::builder(&args.dir)
-        .schema("overspill-ship/1")
+        .schema("overspill-ship/2")
         .memory_items(args.memory_items)
         .storage(match args.store {
             Store::Sled => Storage::Sled,

@@ -1,9 +1,10 @@
 //! Waiting that a flag can end: reads and writes on a socket, and the pauses between attempts.
 
+use crate::ship::report::Reporter;
 use crate::stop::Flag;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a read or write waits before it looks at the flag.
 const SLICE: Duration = Duration::from_millis(200);
@@ -97,6 +98,52 @@ impl Backoff {
     /// Says whether the flag is up.
     pub(crate) fn wait(&mut self, end: &Flag) -> bool {
         end.wait(self.pause())
+    }
+}
+
+/// A destination that takes nothing, as its user hears of it: once when it begins, once when it is over.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    destination: String,
+    since: Option<Instant>,
+    backoff: Backoff,
+    reporter: Reporter,
+    abandon: Flag,
+}
+
+impl Outage {
+    pub(crate) fn none_yet(destination: String, reporter: Reporter, abandon: Flag) -> Self {
+        Self {
+            destination,
+            since: None,
+            backoff: Backoff::new(),
+            reporter,
+            abandon,
+        }
+    }
+
+    /// Waits before the next attempt; says whether there is to be none.
+    pub(crate) fn wait(&mut self, error: &io::Error) -> bool {
+        if self.abandon.is_up() {
+            return true;
+        }
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            self.reporter.say(format!(
+                "cannot deliver to {}: {error}; trying again until it is back",
+                self.destination
+            ));
+        }
+        self.backoff.wait(&self.abandon)
+    }
+
+    pub(crate) fn is_over(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.backoff = Backoff::new();
+            let seconds = since.elapsed().as_secs_f64();
+            self.reporter
+                .say(format!("{} is back after {seconds:.1} s", self.destination));
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! read on from where it was, not from the start.
 
 use crate::failure::Failure;
-use crate::ship::record::{Ends, LogRecord, SourceId, new_source};
+use crate::ship::ends::Ends;
+use crate::ship::record::{Line, SourceId, new_source};
 use crate::ship::slots::Slots;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 /// The same position for the thread that reads and the thread that delivers.
 pub(crate) type Shared = Arc<Mutex<Position>>;
+
+const ENCODING: bincode::config::Configuration = bincode::config::standard();
 
 /// `DIR.position` for `position`; a trailing slash of `DIR` doesn't count.
 pub(crate) fn beside(dir: &Path, extension: &str) -> PathBuf {
@@ -152,7 +155,10 @@ impl Position {
         };
         let (slots, saved) = Slots::open(&path).map_err(|error| refused(&error))?;
         let state = match saved {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| refused(&error))?,
+            Some(bytes) => {
+                let decoded = bincode::serde::decode_from_slice(&bytes, ENCODING);
+                decoded.map_err(|error| refused(&error))?.0
+            }
             None => State::default(),
         };
         Ok(Self { slots, path, state })
@@ -171,7 +177,8 @@ impl Position {
                 "make it writable and start again: nothing is lost",
             )
         };
-        let bytes = serde_json::to_vec(&self.state).map_err(|error| refused(&self.path, &error))?;
+        let bytes = bincode::serde::encode_to_vec(&self.state, ENCODING)
+            .map_err(|error| refused(&self.path, &error))?;
         self.slots
             .save(&bytes)
             .map_err(|error| refused(&self.path, &error))
@@ -248,7 +255,7 @@ impl Position {
     }
 
     /// Must be called after the destination has taken `batch`.
-    pub(crate) fn confirm(&mut self, batch: &[LogRecord]) -> Result<(), Failure> {
+    pub(crate) fn confirm(&mut self, batch: &[Line<'_>]) -> Result<(), Failure> {
         self.confirm_ends(&Ends::after(batch))
     }
 
@@ -297,13 +304,16 @@ pub(crate) enum Settled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ship::record::Place;
+    use overspill::ItemId;
     use std::fs;
 
-    fn record(source: SourceId, end: u64) -> LogRecord {
-        LogRecord {
-            source,
-            end,
-            line: b"x\n".to_vec(),
+    fn line(source: SourceId, end: u64) -> Line<'static> {
+        Line {
+            id: None,
+            came_as: None,
+            place: Some(Place { source, end }),
+            text: b"x\n",
         }
     }
 
@@ -314,8 +324,8 @@ mod tests {
             Path::new("/var/spool/app.position")
         );
         assert_eq!(
-            beside(Path::new("spool"), "in-hand"),
-            Path::new("spool.in-hand")
+            beside(Path::new("spool"), "position"),
+            Path::new("spool.position")
         );
     }
 
@@ -331,7 +341,7 @@ mod tests {
             position.began(Generation { base: 0, identity }).unwrap();
             position.accepted(40).unwrap();
             position
-                .confirm(&[record(source, 10), record(9, 4), record(source, 20)])
+                .confirm(&[line(source, 10), line(9, 4), line(source, 20)])
                 .unwrap();
             source
         };
@@ -371,11 +381,56 @@ mod tests {
                 .map(|file| file.base)
                 .collect()
         };
-        position.confirm(&[record(source, 99)]).unwrap();
+        position.confirm(&[line(source, 99)]).unwrap();
         assert_eq!(bases(&position), [0, 100, 200]);
-        position.confirm(&[record(source, 100)]).unwrap();
+        position.confirm(&[line(source, 100)]).unwrap();
         assert_eq!(bases(&position), [100, 200]);
-        position.confirm(&[record(source, 300)]).unwrap();
+        position.confirm(&[line(source, 300)]).unwrap();
         assert_eq!(bases(&position), [200]);
+    }
+
+    #[test]
+    fn the_fullest_position_fits_its_slot() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut position = Position::open(&dir.path().join("spool")).unwrap();
+        let identity = Identity {
+            dev: u64::MAX,
+            ino: u64::MAX,
+            head_len: u64::MAX,
+            head_crc: u32::MAX,
+        };
+        position
+            .follow(&Path::new("/").join("long".repeat(1000)))
+            .unwrap();
+        position.succeeded(vec![identity; 300]).unwrap();
+        for n in 0..300 {
+            let base = u64::MAX - 300 + n;
+            position.began(Generation { base, identity }).unwrap();
+        }
+        let channel = |n: u16| {
+            let mut channel = [u8::MAX; 16];
+            channel[..2].copy_from_slice(&n.to_le_bytes());
+            Some(ItemId {
+                channel,
+                incarnation: u64::MAX,
+                seq: u64::MAX,
+            })
+        };
+        let fullest: Vec<_> = (0..300)
+            .map(|n| Line {
+                id: channel(n),
+                came_as: None,
+                ..line(u64::MAX - u64::from(n), u64::MAX)
+            })
+            .collect();
+        position.confirm(&fullest).unwrap();
+        let append = Append {
+            dev: u64::MAX,
+            ino: u64::MAX,
+            len: u64::MAX,
+            bytes: u64::MAX,
+            then: Ends::after(&fullest),
+        };
+        position.appending(append).unwrap();
     }
 }

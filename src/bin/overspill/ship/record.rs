@@ -1,40 +1,104 @@
-//! A line on its way, and how far each source has come.
+//! A line on its way, and the names that it goes by.
 
+use overspill::{Delivery, ItemId};
 use serde::{Deserialize, Serialize};
 
 /// The longest record: a longer line travels in pieces of this size.
 pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// Who read a line: a followed file, a run on stdin, or one TCP connection. Random, so never the same for two.
+/// A followed file, through all its rotations. Random, so never the same for two.
 pub(crate) type SourceId = u64;
 
 pub(crate) fn new_source() -> SourceId {
     fastrand::u64(1..)
 }
 
-/// One line, with its place in what its source has read.
+/// Where a line stands in a followed file.
 ///
 /// The lines of one source touch: each starts at the byte where the one before it ended. So a line that
-/// comes twice and a line that is missing can both be told from `source` and `end` alone, wherever it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LogRecord {
+/// comes twice and a line that is missing can both be told from its place alone, wherever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
     pub(crate) source: SourceId,
     /// Bytes that the source has read up to the end of this line.
     pub(crate) end: u64,
+}
+
+/// One line, as it stands in the channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogRecord {
+    /// `None`: it was never in a followed file.
+    pub(crate) place: Option<Place>,
+    /// What the channel that it came from calls it.
+    pub(crate) came_as: Option<ItemId>,
     /// As it was read, with its newline if it has one.
     #[serde(with = "serde_bytes")]
     pub(crate) line: Vec<u8>,
 }
 
 impl LogRecord {
-    pub(crate) fn start(&self) -> u64 {
-        self.end.saturating_sub(self.line.len() as u64)
+    /// A line of which nobody knows anything else.
+    pub(crate) fn bare(line: Vec<u8>) -> Self {
+        Self {
+            place: None,
+            came_as: None,
+            line,
+        }
+    }
+
+    /// The line of a followed file that ends at `end`.
+    pub(crate) fn read(source: SourceId, end: u64, line: Vec<u8>) -> Self {
+        Self {
+            place: Some(Place { source, end }),
+            ..Self::bare(line)
+        }
+    }
+}
+
+/// A line on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line<'a> {
+    /// What this shipper's channel calls it; `None` for what was read from the file again.
+    pub(crate) id: Option<ItemId>,
+    pub(crate) came_as: Option<ItemId>,
+    pub(crate) place: Option<Place>,
+    pub(crate) text: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    pub(crate) fn delivered(delivery: &'a Delivery<LogRecord>) -> Self {
+        let line = Self {
+            id: Some(delivery.id()),
+            ..Self::reread(delivery)
+        };
+        // A dead letter that was put back comes long after its neighbours: only its new id says whether it came before.
+        match delivery.requeued_from() {
+            Some(_) => Self {
+                came_as: None,
+                place: None,
+                ..line
+            },
+            None => line,
+        }
+    }
+
+    pub(crate) fn reread(record: &'a LogRecord) -> Self {
+        Self {
+            id: None,
+            came_as: record.came_as,
+            place: record.place,
+            text: &record.line,
+        }
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ItemId> {
+        self.id.into_iter().chain(self.came_as)
     }
 
     /// What a destination writes: one line, ended by a newline.
     pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.line);
-        if self.line.last() != Some(&b'\n') {
+        out.extend_from_slice(self.text);
+        if self.text.last() != Some(&b'\n') {
             out.push(b'\n');
         }
     }
@@ -64,53 +128,6 @@ pub(crate) enum Rest {
     Waits,
     /// Nothing follows.
     IsALine,
-}
-
-/// How far each of the latest sources has come. Bounded: the source that was quiet longest is forgotten
-/// first, and then its repeats are no longer recognised.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ends(Vec<(SourceId, u64)>);
-
-impl Ends {
-    const LIMIT: usize = 256;
-
-    /// 0 for a source that isn't known.
-    pub(crate) fn of(&self, source: SourceId) -> u64 {
-        self.0
-            .iter()
-            .rev()
-            .find(|(known, _)| *known == source)
-            .map_or(0, |(_, end)| *end)
-    }
-
-    /// Never goes back.
-    pub(crate) fn advance(&mut self, source: SourceId, end: u64) {
-        let end = end.max(self.of(source));
-        match self.0.last_mut() {
-            Some(last) if last.0 == source => last.1 = end,
-            _ => {
-                self.0.retain(|(known, _)| *known != source);
-                self.0.push((source, end));
-                let excess = self.0.len().saturating_sub(Self::LIMIT);
-                self.0.drain(..excess);
-            }
-        }
-    }
-
-    pub(crate) fn advance_all(&mut self, other: &Self) {
-        for (source, end) in &other.0 {
-            self.advance(*source, *end);
-        }
-    }
-
-    /// Where `batch` ends, for each source in it.
-    pub(crate) fn after(batch: &[LogRecord]) -> Self {
-        let mut ends = Self::default();
-        for record in batch {
-            ends.advance(record.source, record.end);
-        }
-        ends
-    }
 }
 
 #[cfg(test)]
@@ -159,27 +176,8 @@ mod tests {
     fn every_record_leaves_as_one_line() {
         let mut out = Vec::new();
         for line in ["a\n", "b"] {
-            LogRecord {
-                source: 1,
-                end: 2,
-                line: line.into(),
-            }
-            .append_to(&mut out);
+            Line::reread(&LogRecord::bare(line.into())).append_to(&mut out);
         }
         assert_eq!(out, b"a\nb\n");
-    }
-
-    #[test]
-    fn ends_never_go_back_and_forget_the_quietest_source() {
-        let mut ends = Ends::default();
-        ends.advance(7, 10);
-        ends.advance(7, 5);
-        assert_eq!((ends.of(7), ends.of(8)), (10, 0));
-        for other in 100..100 + Ends::LIMIT as u64 - 1 {
-            ends.advance(other, 1);
-        }
-        ends.advance(7, 11);
-        ends.advance(1_000, 1);
-        assert_eq!((ends.of(7), ends.of(100), ends.of(101)), (11, 0, 1));
     }
 }

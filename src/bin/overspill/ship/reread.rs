@@ -10,6 +10,11 @@ use std::path::Path;
 /// How much is read at a time.
 const CHUNK: usize = 256 << 10;
 
+/// Where the last of them ends.
+pub(crate) fn end_of(records: &[LogRecord]) -> Option<u64> {
+    records.last()?.place.map(|place| place.end)
+}
+
 /// A file, cut into lines from some place on.
 #[derive(Debug)]
 pub(crate) struct Lines {
@@ -68,11 +73,7 @@ impl Lines {
         let lines = take_lines(&mut self.buffer, rest);
         let record = |line: Vec<u8>| {
             self.offset += line.len() as u64;
-            LogRecord {
-                source,
-                end: base + self.offset,
-                line,
-            }
+            LogRecord::read(source, base + self.offset, line)
         };
         lines.into_iter().map(record).collect()
     }
@@ -150,7 +151,7 @@ impl Reread {
                 Rest::Waits
             };
             let records = lines.take(self.followed.source, *base, rest);
-            self.at = records.last().map_or(self.at, |record| record.end);
+            self.at = end_of(&records).unwrap_or(self.at);
             if read == 0 {
                 // Shorter than it was: truncated, or not the copy that it seemed.
                 self.missing += *end - self.at;

@@ -22,8 +22,7 @@ pub(crate) enum Event {
     Signal,
     /// With lines that were read and not accepted.
     SourceEnded(Result<Vec<LogRecord>, Failure>),
-    /// With the number of lines that it had in hand.
-    ConsumerEnded(Result<usize, Failure>),
+    ConsumerEnded(Result<(), Failure>),
 }
 
 pub(crate) struct Shipping {
@@ -41,7 +40,6 @@ pub(crate) struct Shipping {
     consumer_runs: bool,
     failure: Option<Failure>,
     left: Vec<LogRecord>,
-    in_hand: usize,
 }
 
 impl Shipping {
@@ -66,7 +64,6 @@ impl Shipping {
             consumer_runs: true,
             failure: None,
             left: Vec::new(),
-            in_hand: 0,
         }
     }
 
@@ -75,7 +72,6 @@ impl Shipping {
         mut self,
         source: Source,
         consumer: Consumer,
-        left: Vec<LogRecord>,
         events: &Sender<Event>,
     ) -> Result<(), Failure> {
         let over = Flag::default();
@@ -88,7 +84,7 @@ impl Shipping {
             })?
         };
         let source_can_stop = source.can_be_stopped();
-        self.start(source, consumer, left, events)?;
+        self.start(source, consumer, events)?;
 
         while self.consumer_runs && !self.signalled && self.failure.is_none() && self.step(None) {}
         self.drain(source_can_stop);
@@ -105,13 +101,12 @@ impl Shipping {
         &self,
         source: Source,
         consumer: Consumer,
-        left: Vec<LogRecord>,
         events: &Sender<Event>,
     ) -> Result<(), Failure> {
         let around = consumer.deliverer.around.clone();
         let ended = events.clone();
         spawn("consumer", move || {
-            drop(ended.send(Event::ConsumerEnded(consumer.run(left))));
+            drop(ended.send(Event::ConsumerEnded(consumer.run())));
         })?;
 
         let (ended, stop) = (events.clone(), self.stop.clone());
@@ -143,10 +138,7 @@ impl Shipping {
             }
             Some(Event::ConsumerEnded(ended)) => {
                 self.consumer_runs = false;
-                match ended {
-                    Ok(in_hand) => self.in_hand = in_hand,
-                    Err(failure) => self.failure = self.failure.take().or(Some(failure)),
-                }
+                self.failure = self.failure.take().or(ended.err());
             }
         }
         true
@@ -185,8 +177,7 @@ impl Shipping {
                 )
             })?;
         self.position.lock().sync()?;
-        let waiting = report.saved + self.in_hand as u64;
-        self.reporter.say(match waiting {
+        self.reporter.say(match report.saved {
             0 => "stopped; nothing waits".to_owned(),
             lines => format!("stopped; {lines} lines wait in {dir} for the next start"),
         });

@@ -6,7 +6,8 @@ use crate::ship::destination::Surroundings;
 use crate::ship::follow::Tail;
 use crate::ship::intake::{Intake, Refused};
 use crate::ship::listen::Listener;
-use crate::ship::record::{LogRecord, Rest, new_source, take_lines};
+use crate::ship::record::{LogRecord, Rest, take_lines};
+use crate::ship::reread::end_of;
 use crate::stop::Flag;
 use std::io::{self, Read};
 use std::time::Duration;
@@ -60,9 +61,7 @@ impl Source {
     }
 }
 
-/// Each run on stdin is a source of its own: nobody could say where it was.
 fn read_all(from: &mut impl Read, intake: &Intake) -> Result<Vec<LogRecord>, Failure> {
-    let (source, mut end) = (new_source(), 0);
     let (mut buffer, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
     loop {
         let read = match from.read(&mut chunk) {
@@ -83,16 +82,8 @@ fn read_all(from: &mut impl Read, intake: &Intake) -> Result<Vec<LogRecord>, Fai
         } else {
             Rest::Waits
         };
-        let record = |line: Vec<u8>| {
-            end += line.len() as u64;
-            LogRecord { source, end, line }
-        };
-        match intake.admit(
-            take_lines(&mut buffer, rest)
-                .into_iter()
-                .map(record)
-                .collect(),
-        ) {
+        let lines = take_lines(&mut buffer, rest).into_iter();
+        match intake.admit(lines.map(LogRecord::bare).collect()) {
             Ok(()) if read == 0 => return Ok(Vec::new()),
             Ok(()) => {}
             Err(Refused::Stopped(left)) => return Ok(left),
@@ -112,13 +103,9 @@ fn follow(
     // A line of no bytes, in the place where this run goes on: if a crash took the lines before it from
     // the channel, the consumer sees the gap now and not when the next line is written.
     let mut fails = false;
-    let mut records = vec![LogRecord {
-        source: tail.source(),
-        end: tail.began_at(),
-        line: Vec::new(),
-    }];
+    let mut records = vec![LogRecord::read(tail.source(), tail.began_at(), Vec::new())];
     loop {
-        if let Some(end) = records.last().map(|record| record.end) {
+        if let Some(end) = end_of(&records) {
             match intake.admit(records) {
                 Ok(()) => position.lock().accepted(end)?,
                 // The position has not passed them.

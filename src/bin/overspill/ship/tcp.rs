@@ -6,10 +6,10 @@
 
 use crate::args::Framing;
 use crate::failure::Failure;
-use crate::ship::destination::{Destination, Outcome, Surroundings, lines};
+use crate::ship::destination::{Destination, Outcome, lines};
 use crate::ship::frame::{self, GREETING, RECEIPT_BYTES};
-use crate::ship::patience::{Backoff, Patient};
-use crate::ship::record::LogRecord;
+use crate::ship::patience::Patient;
+use crate::ship::record::Line;
 use crate::stop::Flag;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -27,24 +27,25 @@ pub(crate) struct TcpDestination {
     connection: Option<Patient>,
     /// The number of the next batch.
     number: u64,
-    around: Surroundings,
+    /// Ends all waiting.
+    abandon: Flag,
 }
 
 impl TcpDestination {
-    pub(crate) fn new(address: &str, framing: Framing, around: Surroundings) -> Self {
+    pub(crate) fn new(address: &str, framing: Framing, abandon: Flag) -> Self {
         Self {
             address: address.to_owned(),
             framing,
             connection: None,
             number: 0,
-            around,
+            abandon,
         }
     }
 
-    fn attempt(&mut self, batch: &[LogRecord]) -> io::Result<()> {
+    fn attempt(&mut self, batch: &[Line<'_>]) -> io::Result<()> {
         let mut peer = match self.connection.take() {
             Some(peer) => peer,
-            None => connect(&self.address, self.framing, &self.around.abandon)?,
+            None => connect(&self.address, self.framing, &self.abandon)?,
         };
         match self.framing {
             Framing::Lines => {
@@ -72,35 +73,10 @@ impl TcpDestination {
 }
 
 impl Destination for TcpDestination {
-    fn deliver(&mut self, batch: &[LogRecord]) -> Result<Outcome, Failure> {
-        let mut backoff = Backoff::new();
-        let mut outage: Option<Instant> = None;
-        loop {
-            match self.attempt(batch) {
-                Ok(()) => {
-                    if let Some(since) = outage {
-                        let seconds = since.elapsed().as_secs_f64();
-                        self.around
-                            .reporter
-                            .say(format!("{} is back after {seconds:.1} s", self.address));
-                    }
-                    return Ok(Outcome::Taken);
-                }
-                Err(_) if self.around.abandon.is_up() => return Ok(Outcome::Abandoned),
-                Err(error) => {
-                    if outage.is_none() {
-                        let address = &self.address;
-                        self.around.reporter.say(format!(
-                            "{address} is away: {error}; trying again until it is back"
-                        ));
-                    }
-                    outage.get_or_insert_with(Instant::now);
-                }
-            }
-            if backoff.wait(&self.around.abandon) {
-                return Ok(Outcome::Abandoned);
-            }
-        }
+    fn deliver(&mut self, batch: &[Line<'_>]) -> Result<Outcome, Failure> {
+        Ok(self
+            .attempt(batch)
+            .map_or_else(Outcome::Away, |()| Outcome::Taken))
     }
 
     /// A socket that is closed with unread bytes in it resets the connection, and with it what the peer

@@ -1,27 +1,25 @@
 //! The TCP destination against peers that come, go and say nonsense.
 
 use super::*;
-use crate::ship::position::Position;
-use crate::ship::report::Reporter;
+use overspill::ItemId;
 use std::net::TcpListener;
 use std::thread;
 
-fn destination(dir: &tempfile::TempDir, address: &str, framing: Framing) -> (TcpDestination, Flag) {
-    let position = Position::open(&dir.path().join("spool")).unwrap().share();
-    let abandon = Flag::default();
-    let around = Surroundings {
-        position,
-        reporter: Reporter::new(true),
-        abandon: abandon.clone(),
-    };
-    (TcpDestination::new(address, framing, around), abandon)
+fn destination(listener: &TcpListener, framing: Framing) -> TcpDestination {
+    let address = listener.local_addr().unwrap().to_string();
+    TcpDestination::new(&address, framing, Flag::default())
 }
 
-fn batch(text: &str) -> Vec<LogRecord> {
-    vec![LogRecord {
-        source: 1,
-        end: text.len() as u64,
-        line: text.into(),
+fn batch(text: &str) -> [Line<'_>; 1] {
+    [Line {
+        id: Some(ItemId {
+            channel: [7; 16],
+            incarnation: 1,
+            seq: 0,
+        }),
+        came_as: None,
+        place: None,
+        text: text.as_bytes(),
     }]
 }
 
@@ -35,13 +33,8 @@ fn welcome(listener: &TcpListener) -> TcpStream {
 
 #[test]
 fn a_batch_without_a_receipt_is_sent_again() {
-    let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (mut destination, _) = destination(
-        &dir,
-        &listener.local_addr().unwrap().to_string(),
-        Framing::Ack,
-    );
+    let mut destination = destination(&listener, Framing::Ack);
     let receiver = thread::spawn(move || {
         let first = frame::read_batch(&mut welcome(&listener)).unwrap().unwrap();
         let mut again = welcome(&listener);
@@ -49,24 +42,18 @@ fn a_batch_without_a_receipt_is_sent_again() {
         again.write_all(&frame::encode_receipt(second.0)).unwrap();
         (first.1, second.1)
     });
-    assert_eq!(
-        destination.deliver(&batch("one\n")).unwrap(),
-        Outcome::Taken
-    );
+    let batch = batch("one\n");
+    assert!(destination.attempt(&batch).is_err());
+    destination.attempt(&batch).unwrap();
     let (first, second) = receiver.join().unwrap();
-    assert_eq!(first, batch("one\n"));
+    assert_eq!(Line::reread(&first[0]).came_as, batch[0].id);
     assert_eq!(first, second);
 }
 
 #[test]
 fn a_receipt_for_another_batch_is_not_believed() {
-    let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (mut destination, _) = destination(
-        &dir,
-        &listener.local_addr().unwrap().to_string(),
-        Framing::Ack,
-    );
+    let mut destination = destination(&listener, Framing::Ack);
     let receiver = thread::spawn(move || {
         let mut peer = welcome(&listener);
         frame::read_batch(&mut peer).unwrap();
@@ -79,13 +66,8 @@ fn a_receipt_for_another_batch_is_not_believed() {
 
 #[test]
 fn a_plain_peer_that_has_closed_has_taken_nothing_more() {
-    let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (mut destination, _) = destination(
-        &dir,
-        &listener.local_addr().unwrap().to_string(),
-        Framing::Lines,
-    );
+    let mut destination = destination(&listener, Framing::Lines);
     let (close, closes) = std::sync::mpsc::channel::<()>();
     let receiver = thread::spawn(move || {
         let mut taken = [[0; 4]; 2];
@@ -96,39 +78,34 @@ fn a_plain_peer_that_has_closed_has_taken_nothing_more() {
         }
         taken
     });
-    destination.deliver(&batch("one\n")).unwrap();
+    destination.attempt(&batch("one\n")).unwrap();
     close.send(()).unwrap();
     // The peer's closing arrives before the next batch goes out: it would vanish in the network stack.
     let peer = destination.connection.as_ref().unwrap();
     peer.stream().set_read_timeout(None).unwrap();
     assert_eq!(peer.stream().peek(&mut [0]).unwrap(), 0);
-    destination.deliver(&batch("two\n")).unwrap();
+    assert!(destination.attempt(&batch("two\n")).is_err());
+    destination.attempt(&batch("two\n")).unwrap();
     drop(close);
     assert_eq!(receiver.join().unwrap(), [*b"one\n", *b"two\n"]);
 }
 
 #[test]
-fn a_destination_that_is_away_is_tried_until_the_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let (mut destination, abandon) = destination(&dir, &closed.to_string(), Framing::Ack);
-    let sender = thread::spawn(move || destination.deliver(&batch("one\n")).unwrap());
+fn a_peer_that_is_silent_is_left_when_the_shipper_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut destination = destination(&listener, Framing::Ack);
+    let abandon = destination.abandon.clone();
+    let sender = thread::spawn(move || destination.attempt(&batch("one\n")).unwrap_err().kind());
+    let mut peer = welcome(&listener);
+    frame::read_batch(&mut peer).unwrap();
     abandon.raise();
-    assert_eq!(sender.join().unwrap(), Outcome::Abandoned);
+    assert_eq!(sender.join().unwrap(), io::ErrorKind::ConnectionAborted);
 }
 
 #[test]
 fn a_peer_that_speaks_something_else_is_named() {
-    let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (mut destination, _) = destination(
-        &dir,
-        &listener.local_addr().unwrap().to_string(),
-        Framing::Ack,
-    );
+    let mut destination = destination(&listener, Framing::Ack);
     let peer = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
