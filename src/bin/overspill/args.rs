@@ -18,7 +18,7 @@ pub(crate) enum Command {
     /// Moves lines from a source to a destination, through a channel on disk.
     #[command(after_long_help = SHIP_HELP)]
     Ship(Ship),
-    /// Shows it all in half a minute: real lines, an outage, a spill, a kill -9, a restart, a proof.
+    /// Shows it all in half a minute: real lines, an outage, a spill, kill -9 on both sides, a proof.
     #[command(after_long_help = DEMO_HELP)]
     Demo(Demo),
 }

@@ -1,4 +1,4 @@
-//! `overspill demo`: two shippers, an outage, a kill, and a proof.
+//! `overspill demo`: two shippers, an outage, kills on both sides, and a proof.
 //!
 //! Every stage ends when something is true, never when some time is over.
 
@@ -151,17 +151,17 @@ impl Stage {
             self.address
         ));
         self.write(0..self.part(20))?;
-        self.wait_for_arrival(&mut shipper, &mut receiver, &mut arrived, self.part(20))?;
+        self.wait_for_arrival(&mut shipper, &mut receiver, &mut arrived, self.part(10))?;
+        receiver.kill()?;
         self.say(&format!(
-            "2  {} lines are through; now the receiver is killed",
-            HumanCount(arrived.lines)
+            "2  {} lines are through; the receiver is killed with SIGKILL in the middle of its work",
+            HumanCount(self.arrived(&mut arrived)?)
         ));
 
-        receiver.kill()?;
         self.suffer(shipper)?;
         let (rate, shipper, receiver) = self.recover(watch, &mut arrived)?;
         self.say(
-            "6  everything has arrived; both are stopped, and the files are compared line by line",
+            "7  everything has arrived; both are stopped, and the files are compared line by line",
         );
 
         shipper.stop(PATIENCE)?;
@@ -187,7 +187,7 @@ impl Stage {
         ))
     }
 
-    /// The receiver is away: the backlog grows, and then the shipper is killed in the middle of its work.
+    /// The receiver is away: the backlog grows, and then the shipper is killed while it reads.
     fn suffer(&self, mut shipper: Shipper) -> Result<(), Failure> {
         let (from, to) = (self.part(20), self.part(70));
         self.write(from..to)?;
@@ -195,7 +195,7 @@ impl Stage {
         let accepted = |_: &Self| Ok(watch::figures(&stats).channel.accepted);
         // The mark that the run began with is counted too.
         self.wait(&mut [&mut shipper], accepted, u64::from(to) + 1)?;
-        let pending = watch::figures(&stats).channel.pending;
+        let pending = watch::figures(&stats).channel.backlog();
         self.say(&format!(
             "3  {} more lines were written; {} wait on disk",
             HumanCount(u64::from(to - from)),
@@ -209,7 +209,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Both come back. Returns them, and how many lines a second arrived until all were there.
+    /// Both come back, and are killed once more while the backlog drains. Returns them, and how many lines a second
+    /// arrived until then.
     fn recover(
         &self,
         watch: &Watch,
@@ -220,13 +221,20 @@ impl Stage {
         let (before, back) = (arrived.lines, Instant::now());
         let mut receiver = self.start_receiver()?;
         self.say("5  the shipper is back, and so is the receiver");
-        self.wait_for_arrival(&mut shipper, &mut receiver, arrived, self.count)?;
+        self.wait_for_arrival(&mut shipper, &mut receiver, arrived, self.part(60))?;
         let lines = u32::try_from(arrived.lines - before).unwrap_or(u32::MAX);
-        Ok((
-            f64::from(lines) / back.elapsed().as_secs_f64(),
-            shipper,
-            receiver,
-        ))
+        let rate = f64::from(lines) / back.elapsed().as_secs_f64();
+
+        receiver.kill()?;
+        shipper.kill()?;
+        self.say(&format!(
+            "6  {} lines are through; both are killed while the rest is on its way, and start again",
+            HumanCount(self.arrived(arrived)?)
+        ));
+        let mut shipper = self.start_shipper(watch)?;
+        let mut receiver = self.start_receiver()?;
+        self.wait_for_arrival(&mut shipper, &mut receiver, arrived, self.count)?;
+        Ok((rate, shipper, receiver))
     }
 
     fn part(&self, percent: u32) -> u32 {

@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 /// How often the demo starts its shipper: each run begins with a mark, which the channel counts as an item.
-const RUNS: u64 = 2;
+const RUNS: u64 = 3;
+const KILLS: &str = "2 + 2";
 
 pub(crate) struct Table {
     pub(crate) verdict: Verdict,
@@ -31,7 +32,7 @@ impl fmt::Display for Table {
         let note = match again {
             0 => String::new(),
             again => format!(
-                "{} again after the kill, and dropped again",
+                "{} again after a kill, and dropped again",
                 HumanCount(again)
             ),
         };
@@ -43,6 +44,7 @@ impl fmt::Display for Table {
             "lines",
         )?;
         row(f, "accepted by the channel", &HumanCount(accepted), &note)?;
+        row(f, "SIGKILLs", &KILLS, "shipper + receiver")?;
         row(f, "delivered", &HumanCount(verdict.delivered), "")?;
         row(f, "lost", &HumanCount(verdict.lost), "")?;
         row(f, "duplicated", &HumanCount(verdict.duplicated), "")?;
@@ -53,7 +55,7 @@ impl fmt::Display for Table {
                 f,
                 "taken from the log again",
                 &HumanCount(figures.reread),
-                "the kill took them from the channel",
+                "a kill took them from the channel",
             )?;
         }
         row(f, "peak backlog", &HumanCount(peaks.backlog), "lines")?;

@@ -21,7 +21,15 @@ pub(crate) struct Figures {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Channel {
     pub(crate) accepted: u64,
-    pub(crate) pending: u64,
+    pending: u64,
+    in_flight: u64,
+}
+
+impl Channel {
+    /// Lines that the receiver has not confirmed.
+    pub(crate) fn backlog(&self) -> u64 {
+        self.pending + self.in_flight
+    }
 }
 
 /// The highest figures seen.
@@ -52,7 +60,7 @@ impl Watch {
     /// Looks until `over` is raised.
     pub(crate) fn run(&self, spool: &Path, stats_file: &Path, over: &Flag) {
         while !over.wait(INTERVAL) {
-            let backlog = figures(stats_file).channel.pending;
+            let backlog = figures(stats_file).channel.backlog();
             let spool = occupied(spool);
             let memory = resident_peak(self.pid.load(Ordering::Relaxed));
             let mut peaks = self.peaks.lock();
