@@ -1,0 +1,217 @@
+//! What is killed at random moments.
+
+use crate::processes::{Place, Ship, a_moment, free_address, rounds, until};
+use std::fs;
+
+#[test]
+fn no_line_is_lost_or_repeated_when_either_side_is_killed_at_random_moments() {
+    // Where the sender's channel loses its memory with it, the file has the lines, and the receiver knows their places.
+    for durability in ["process", "spill"] {
+        let place = Place::new();
+        let tcp = format!("tcp:{}", free_address());
+        let (log, out) = (place.file("in"), place.file("out"));
+        let start = |name: &str, from: &str, to: &str, durability: &str| {
+            let dir = place.text(name);
+            Ship::start(&[
+                "--dir",
+                &dir,
+                "--from",
+                from,
+                "--to",
+                to,
+                "--framing",
+                "ack",
+                "--durability",
+                durability,
+            ])
+        };
+        let sender = || start("sending", &log, &tcp, durability);
+        let receiver = || start("receiving", &tcp, &out, "process");
+
+        let (mut one, mut other) = (sender(), receiver());
+        // A file that is renamed before the shipper has ever seen it is nobody's to ship.
+        let mut written = 1;
+        place.write(0..written);
+        until("the first line", || place.lines("out") >= written);
+        for round in 0..rounds() {
+            let more = fastrand::usize(1..3000);
+            place.write(written..written + more);
+            written += more;
+            if round % 7 == 3 {
+                fs::rename(place.path("in"), place.path(&format!("in.{round}"))).unwrap();
+            }
+            a_moment();
+            if fastrand::bool() {
+                one.kill();
+                a_moment();
+                one = sender();
+            } else {
+                other.kill();
+                a_moment();
+                other = receiver();
+            }
+        }
+        until("every line", || place.lines("out") >= written);
+        gather(&place);
+        place.assert_same("all", "out");
+        for mut ship in [one, other] {
+            ship.terminate();
+            let (ended_well, _, message) = ship.end();
+            assert!(ended_well, "{message}");
+        }
+        place.assert_same("all", "out");
+    }
+}
+
+/// Puts the parts of a rotated log together.
+fn gather(place: &Place) {
+    let rotated = (0..rounds()).map(|round| place.path(&format!("in.{round}")));
+    let parts = rotated.chain([place.path("in")]);
+    let all: Vec<u8> = parts
+        .filter_map(|part| fs::read(part).ok())
+        .flatten()
+        .collect();
+    fs::write(place.path("all"), all).unwrap();
+}
+
+#[test]
+fn a_shipper_between_two_others_forgets_nothing_when_it_is_killed() {
+    let place = Place::new();
+    let (first, second) = (free_address(), free_address());
+    let (first, second) = (format!("tcp:{first}"), format!("tcp:{second}"));
+    let (log, out) = (place.file("in"), place.file("out"));
+    let start = |name: &str, from: &str, to: &str| {
+        let dir = place.text(name);
+        Ship::start(&[
+            "--dir",
+            &dir,
+            "--from",
+            from,
+            "--to",
+            to,
+            "--framing",
+            "ack",
+        ])
+    };
+    let _sender = start("sending", &log, &first);
+    let _receiver = start("receiving", &second, &out);
+    let mut written = 0;
+    let mut between = start("between", &first, &second);
+    for _ in 0..2 * rounds() {
+        let more = fastrand::usize(1..3000);
+        place.write(written..written + more);
+        written += more;
+        let least = place.lines("out") + 1;
+        until("some of it", || place.lines("out") >= least);
+        a_moment();
+        between.kill();
+        between = start("between", &first, &second);
+    }
+    until("every line", || place.lines("out") >= written);
+    place.assert_same("in", "out");
+    between.terminate();
+    assert!(between.end().0);
+    place.assert_same("in", "out");
+}
+
+#[test]
+fn a_file_destination_has_every_line_once_whatever_is_killed() {
+    for (store, durability) in [
+        ("sled", "process"),
+        ("sled", "spill"),
+        ("log", "spill"),
+        ("log", "interval=5ms"),
+        ("log", "sync"),
+    ] {
+        let place = Place::new();
+        let (dir, log, out) = (place.text("spool"), place.file("in"), place.file("out"));
+        let start = || {
+            Ship::start(&[
+                "--dir",
+                &dir,
+                "--from",
+                &log,
+                "--to",
+                &out,
+                "--store",
+                store,
+                "--durability",
+                durability,
+            ])
+        };
+        let mut written = 0;
+        for _ in 0..rounds() {
+            let ship = start();
+            let more = fastrand::usize(1..5000);
+            place.write(written..written + more);
+            written += more;
+            a_moment();
+            ship.kill();
+        }
+        let mut ship = start();
+        until("every line", || place.lines("out") >= written);
+        ship.terminate();
+        let (ended_well, _, message) = ship.end();
+        assert!(ended_well, "{message}");
+        place.assert_same("in", "out");
+    }
+}
+
+#[test]
+fn lines_that_a_kill_takes_from_memory_are_read_from_the_file_again() {
+    let place = Place::new();
+    let address = free_address();
+    let (dir, log, tcp) = (
+        place.text("spool"),
+        place.file("in"),
+        format!("tcp:{address}"),
+    );
+    place.write(0..500);
+    let stats = place.text("stats");
+    let first = Ship::start(&[
+        "--dir",
+        &dir,
+        "--from",
+        &log,
+        "--to",
+        &tcp,
+        "--framing",
+        "ack",
+        "--durability",
+        "spill",
+        "--stats-file",
+        &stats,
+    ]);
+    until("all lines in memory", || {
+        // Five hundred lines and the mark that the run begins with.
+        fs::read_to_string(&stats).is_ok_and(|json| json.contains("\"accepted\":501,"))
+    });
+    first.kill();
+
+    let out = place.file("out");
+    let _second = Ship::start(&[
+        "--dir",
+        &dir,
+        "--from",
+        &log,
+        "--to",
+        &tcp,
+        "--framing",
+        "ack",
+        "--durability",
+        "spill",
+    ]);
+    let receiving = place.text("receiving");
+    let _receiver = Ship::start(&[
+        "--dir",
+        &receiving,
+        "--from",
+        &tcp,
+        "--to",
+        &out,
+        "--framing",
+        "ack",
+    ]);
+    until("every line", || place.lines("out") >= 500);
+    place.assert_same("in", "out");
+}

@@ -1,0 +1,151 @@
+//! `overspill ship` as its users run it: real processes, killed at random moments, compared line by line.
+//!
+//! `OVERSPILL_KILL_ROUNDS` sets the number of kills (5 by default).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at its first surprise"
+)]
+
+mod kills;
+mod processes;
+mod receipts;
+
+use processes::{Place, Ship, free_address, until};
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+
+#[test]
+fn a_sigterm_during_an_outage_saves_and_exits_with_success() {
+    let place = Place::new();
+    let (dir, log, tcp) = (
+        place.text("spool"),
+        place.file("in"),
+        format!("tcp:{}", free_address()),
+    );
+    place.write(0..2000);
+    let stats = place.text("stats");
+    let mut ship = Ship::start(&[
+        "--dir",
+        &dir,
+        "--from",
+        &log,
+        "--to",
+        &tcp,
+        "--framing",
+        "ack",
+        "--drain",
+        "100ms",
+        "--stats-file",
+        &stats,
+    ]);
+    until("all lines accepted", || {
+        fs::read_to_string(&stats).is_ok_and(|json| json.contains("\"accepted\":2001,"))
+    });
+    ship.terminate();
+    let (ended_well, _, message) = ship.end();
+    assert!(ended_well, "{message}");
+    assert!(message.contains("lines wait in"), "{message}");
+
+    let out = place.file("out");
+    let ship = Ship::start(&["--dir", &dir, "--from", &log, "--to", &out]);
+    until("every line", || place.lines("out") >= 2000);
+    drop(ship);
+    place.assert_same("in", "out");
+}
+
+#[test]
+fn stdin_goes_to_stdout_and_its_end_is_the_end() {
+    let place = Place::new();
+    let mut ship = Ship::start(&["--dir", &place.text("spool"), "--from", "-", "--to", "-"]);
+    let mut stdin = ship.0.stdin.take().unwrap();
+    stdin.write_all(b"one\ntwo\nthree").unwrap();
+    drop(stdin);
+    let (ended_well, output, message) = ship.end();
+    assert!(ended_well, "{message}");
+    assert_eq!(output, "one\ntwo\nthree\n");
+    assert!(message.contains("nothing waits"), "{message}");
+}
+
+#[test]
+fn plain_lines_of_several_connections_arrive() {
+    let place = Place::new();
+    let (address, dir, out) = (free_address(), place.text("spool"), place.file("out"));
+    let tcp = format!("tcp:{address}");
+    let mut ship = Ship::start(&["--dir", &dir, "--from", &tcp, "--to", &out]);
+    for text in ["a1\na2\n", "b1\nb2"] {
+        let mut connection = None;
+        until("the listener", || {
+            connection = TcpStream::connect(&address).ok();
+            connection.is_some()
+        });
+        connection.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+    until("four lines", || place.lines("out") >= 4);
+    ship.terminate();
+    assert!(ship.end().0);
+    let text = fs::read_to_string(place.path("out")).unwrap();
+    let of = |letter: char| {
+        text.lines()
+            .filter(|line| line.starts_with(letter))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((of('a'), of('b')), (vec!["a1", "a2"], vec!["b1", "b2"]));
+}
+
+#[test]
+fn a_failure_is_one_line_with_the_path_and_a_remedy() {
+    let place = Place::new();
+    let dir = place.text("spool");
+    let holder = Ship::start(&[
+        "--dir",
+        &dir,
+        "--from",
+        &place.file("in"),
+        "--to",
+        &place.file("out"),
+    ]);
+    until("the first one to start", || {
+        Path::new(&format!("{dir}.position")).exists()
+    });
+    let missing = place.text("no/such/directory/out");
+    for (args, said) in [
+        (
+            ["--dir", &dir, "--from", "-", "--to", "-"],
+            vec![dir.as_str(), "in use by process", "choose another --dir"],
+        ),
+        (
+            [
+                "--dir",
+                &place.text("other"),
+                "--from",
+                "-",
+                "--to",
+                &format!("file:{missing}"),
+            ],
+            vec![&missing, "permissions"],
+        ),
+        (
+            [
+                "--dir",
+                &place.text("third"),
+                "--from",
+                "tcp:192.0.2.1:1",
+                "--to",
+                "-",
+            ],
+            vec!["192.0.2.1:1", "free address"],
+        ),
+    ] {
+        let (ended_well, output, message) = Ship::start(&args).end();
+        assert!(!ended_well && output.is_empty());
+        assert_eq!(message.lines().count(), 1, "{message}");
+        for word in said {
+            assert!(message.contains(word), "{word:?} in {message}");
+        }
+    }
+    drop(holder);
+}

@@ -1,0 +1,165 @@
+//! Shippers as real processes, and the files that they work on.
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) struct Ship(pub(crate) Child, Vec<String>);
+
+impl Ship {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_overspill"))
+            .arg("ship")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child, Vec::new())
+    }
+
+    pub(crate) fn kill(mut self) {
+        assert!(
+            self.0.try_wait().unwrap().is_none(),
+            "it ended by itself: {}",
+            self.message()
+        );
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Waits until it handles signals: before that, a SIGTERM just ends it.
+    pub(crate) fn terminate(&mut self) {
+        let mut said = BufReader::new(self.0.stderr.as_mut().unwrap());
+        while !self.1.iter().any(|line| line.starts_with("shipping ")) {
+            let mut line = String::new();
+            assert_ne!(
+                said.read_line(&mut line).unwrap(),
+                0,
+                "it has ended: {:?}",
+                self.1
+            );
+            self.1.push(line);
+        }
+        let pid = self.0.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// What it says until it ends, and whether it ends well.
+    pub(crate) fn end(mut self) -> (bool, String, String) {
+        drop(self.0.stdin.take());
+        let mut output = String::new();
+        self.0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut output)
+            .unwrap();
+        let message = self.message();
+        (self.0.wait().unwrap().success(), output, message)
+    }
+
+    pub(crate) fn message(&mut self) -> String {
+        let mut message = String::new();
+        self.0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut message)
+            .unwrap();
+        message
+    }
+}
+
+impl Drop for Ship {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) struct Place(tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> String {
+        format!("file:{}", self.text(name))
+    }
+
+    /// Appends numbered lines to `in`.
+    pub(crate) fn write(&self, numbers: std::ops::Range<usize>) {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path("in"))
+            .unwrap();
+        let line = |n| format!("{n:07} a line of some length, as logs have them\n");
+        let lines = numbers.map(line).collect::<Vec<_>>();
+        file.write_all(lines.concat().as_bytes()).unwrap();
+    }
+
+    pub(crate) fn lines(&self, name: &str) -> usize {
+        fs::read_to_string(self.path(name)).map_or(0, |text| text.matches('\n').count())
+    }
+
+    /// Every line once and in order; says which one is not.
+    pub(crate) fn assert_same(&self, expected: &str, found: &str) {
+        let read = |name: &str| {
+            let file = BufReader::new(fs::File::open(self.path(name)).unwrap());
+            file.lines().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let (expected, found) = (read(expected), read(found));
+        let differs = expected
+            .iter()
+            .zip(&found)
+            .position(|(expected, found)| expected != found);
+        assert_eq!(differs.map(|at| (at, &expected[at], &found[at])), None);
+        assert_eq!(expected.len(), found.len());
+    }
+}
+
+pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !is_true() {
+        assert!(Instant::now() < deadline, "waited for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}
+
+pub(crate) fn rounds() -> usize {
+    std::env::var("OVERSPILL_KILL_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap())
+}
+
+pub(crate) fn a_moment() {
+    // Not a wait for anything: the moment of a kill is what these tests are random in.
+    std::thread::sleep(Duration::from_micros(fastrand::u64(0..60_000)));
+}
