@@ -35,6 +35,10 @@ pub(crate) enum Asker {
     /// One of those who share `in_flight_max`.
     Consumer,
     /// One that has a limit of its own, and that ends when nothing is left but what it has out.
+    #[cfg_attr(
+        not(any(feature = "crossbeam", feature = "tokio")),
+        allow(dead_code, reason = "only the adapters are such")
+    )]
     Adapter { own_out: u64 },
 }
 
