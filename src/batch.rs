@@ -75,7 +75,8 @@ impl<T> Batch<T> {
     ///
     /// As [`Delivery::ack`]; then none of them is finished.
     pub fn ack_first(&mut self, count: usize) -> Result<(), AckError> {
-        let done: Vec<_> = self.parcels.drain(..count.min(self.len())).collect();
+        let rest = self.parcels.split_off(count.min(self.len()));
+        let done = std::mem::replace(&mut self.parcels, rest);
         self.shared
             .acknowledge(done.iter().map(|parcel| parcel.slip))
     }
