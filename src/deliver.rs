@@ -260,7 +260,11 @@ impl<T> State<T> {
         wakes: &mut Wakes,
     ) -> Option<Parcel<T>> {
         let slip = &mut parcel.slip;
-        slip.is_repeat |= back != Back::Unseen;
+        if back == Back::Unseen {
+            self.held.note_unseen(slip);
+        } else {
+            slip.is_repeat = true;
+        }
         let mut due = None;
         if let Back::Failed(delay) = back {
             slip.failures = self.ledger.note_failure(slip.seq);

@@ -139,6 +139,11 @@ impl<T> Held<T> {
         Some(parcel)
     }
 
+    /// Nobody got to see an item that went out: it was not repeated then.
+    pub(crate) fn note_unseen(&mut self, slip: &Slip) {
+        self.redelivered -= u64::from(slip.is_repeat);
+    }
+
     /// The oldest that came back leaves for good, if it is such a one.
     pub(crate) fn drop_ready_if(
         &mut self,

@@ -471,6 +471,29 @@ fn an_async_batch_lingers_without_a_runtime_and_gives_all_back_when_it_is_droppe
     assert_eq!((*delivery, channel.stats().redelivered), (2, 0));
 }
 
+/// A batch took what had come back, and was dropped before anybody had it: that was counted as a redelivery, and so was the
+/// next one.
+#[test]
+fn a_repeated_item_that_nobody_got_to_see_is_not_counted_as_redelivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = open(&dir);
+    let rx = channel.acking_receiver();
+    send(&channel, 0..2);
+    rx.recv().unwrap().nack();
+    let alarm = Alarm::new();
+    {
+        let mut future = pin!(rx.recv_batch_async(3, u64::MAX, FOR_EVER));
+        assert!(alarm.poll(future.as_mut()).is_pending());
+        assert_eq!(channel.stats().in_flight, 2);
+    }
+    assert_eq!(channel.stats().redelivered, 0);
+    let batch = rx.recv_batch(2, u64::MAX, Duration::ZERO).unwrap();
+    assert_eq!(batch.len(), 2);
+    let stats = channel.stats();
+    assert_eq!(stats.redelivered, 1, "only one of them was out before");
+    assert_conserved(&stats);
+}
+
 #[test]
 fn every_async_verb_delivers_and_its_drop_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
