@@ -30,7 +30,7 @@ fn no_line_is_lost_or_repeated_when_either_side_is_killed_at_random_moments() {
 
         let (mut one, mut other) = (sender(), receiver());
         // A file that is renamed before the shipper has ever seen it is nobody's to ship.
-        let mut written = 1;
+        let (mut written, mut rotated) = (1, 0);
         place.write(0..written);
         until("the first line", || place.lines("out") >= written);
         for round in 0..rounds() {
@@ -38,6 +38,8 @@ fn no_line_is_lost_or_repeated_when_either_side_is_killed_at_random_moments() {
             place.write(written..written + more);
             written += more;
             if round % 7 == 3 {
+                until("a line of this file", || place.lines("out") > rotated);
+                rotated = written;
                 fs::rename(place.path("in"), place.path(&format!("in.{round}"))).unwrap();
             }
             a_moment();
