@@ -8,6 +8,7 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod http;
 mod kills;
 mod processes;
 mod receipts;

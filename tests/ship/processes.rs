@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// A running shipper, and what it has said.
 pub(crate) struct Ship(pub(crate) Child, Vec<String>);
 
 impl Ship {
@@ -45,6 +46,8 @@ impl Ship {
             );
             self.1.push(line);
         }
+        let buffered = String::from_utf8(said.buffer().to_vec()).unwrap();
+        self.1.push(buffered);
         let pid = self.0.id().to_string();
         assert!(
             Command::new("kill")
@@ -69,8 +72,9 @@ impl Ship {
         (self.0.wait().unwrap().success(), output, message)
     }
 
+    /// All that it says.
     pub(crate) fn message(&mut self) -> String {
-        let mut message = String::new();
+        let mut message = self.1.concat();
         self.0
             .stderr
             .take()

@@ -34,6 +34,8 @@ WHAT A DESTINATION PROMISES
              is sent again, so some of its lines may arrive twice.
              with --framing ack: when the receiver, another `overspill ship --from tcp:.. --framing
              ack`, has confirmed it. It drops what it already has: nothing lost, nothing twice.
+  http://..  when a POST of newline-delimited lines was answered with 2xx; a POST whose answer was
+             lost is sent again. A line that is refused for good is set aside after --max-attempts.
 
 A line leaves the channel when the destination has it. What the destination can't take now comes again,
 in order. A stopped or killed shipper goes on where it was: the position is kept beside the directory, in
@@ -54,10 +56,10 @@ pub(crate) struct Ship {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// `-` (stdin), `file:PATH` (follows it through rotations) or `tcp:ADDR` (listens for lines).
-    #[arg(long, value_name = "SRC", value_parser = Endpoint::parse)]
+    #[arg(long, value_name = "SRC", value_parser = Endpoint::parse_source)]
     pub(crate) from: Endpoint,
-    /// `-` (stdout), `file:PATH` (appends) or `tcp:ADDR` (connects, and reconnects).
-    #[arg(long, value_name = "DST", value_parser = Endpoint::parse)]
+    /// `-` (stdout), `file:PATH` (appends), `tcp:ADDR` (connects, and reconnects) or `http://HOST/PATH` (posts).
+    #[arg(long, value_name = "DST", value_parser = Endpoint::parse_destination)]
     pub(crate) to: Endpoint,
     /// Where the backlog is kept: `sled`, or `log`, which is faster and survives power cuts. A directory may change.
     #[arg(long, value_enum, default_value_t = Store::Sled)]
@@ -82,6 +84,10 @@ pub(crate) struct Ship {
     /// How lines travel over `tcp:`, on both sides: newline-delimited, or in confirmed batches.
     #[arg(long, value_enum, default_value_t = Framing::Lines)]
     pub(crate) framing: Framing,
+    /// How often a line is sent to an `http:` destination that refuses it, before it is set aside as a dead letter
+    /// [default: no limit]. An outage is no refusal.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_attempts: Option<u32>,
     /// How long a stop waits for the destination before it saves the rest.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub(crate) drain: Duration,
@@ -115,10 +121,25 @@ pub(crate) enum Endpoint {
     Standard,
     File(PathBuf),
     Tcp(String),
+    /// A whole URL.
+    Http(String),
 }
 
 impl Endpoint {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse_source(text: &str) -> Result<Self, String> {
+        match Self::parse(text, "use -, file:PATH or tcp:ADDR")? {
+            Self::Http(_) => {
+                Err("http: is a destination only; use -, file:PATH or tcp:ADDR".into())
+            }
+            source => Ok(source),
+        }
+    }
+
+    fn parse_destination(text: &str) -> Result<Self, String> {
+        Self::parse(text, "use -, file:PATH, tcp:ADDR or http://HOST/PATH")
+    }
+
+    fn parse(text: &str, help: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "-" => Ok(Self::Standard),
             Some(("file", "")) => Err("a path is missing: file:PATH".into()),
@@ -129,10 +150,16 @@ impl Endpoint {
                 }
                 _ => Err("an address is HOST:PORT, such as tcp:127.0.0.1:4242".into()),
             },
-            Some((scheme @ ("udp" | "unix" | "http" | "https"), _)) => Err(format!(
-                "{scheme}: is not supported by this version; use -, file:PATH or tcp:ADDR"
+            Some(("http", rest)) => match rest.strip_prefix("//") {
+                Some(host) if !host.starts_with(['/', ':']) && !host.is_empty() => {
+                    Ok(Self::Http(text.to_owned()))
+                }
+                _ => Err("a host is missing: http://HOST/PATH".into()),
+            },
+            Some((scheme @ ("udp" | "unix" | "https"), _)) => Err(format!(
+                "{scheme}: is not supported by this version; {help}"
             )),
-            _ => Err("use -, file:PATH or tcp:ADDR".into()),
+            _ => Err(help.to_owned()),
         }
     }
 }
@@ -143,6 +170,7 @@ impl fmt::Display for Endpoint {
             Self::Standard => f.write_str("-"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Http(url) => f.write_str(url),
         }
     }
 }
@@ -313,7 +341,13 @@ mod tests {
         assert_eq!(ship.to, Endpoint::Tcp("[::1]:4242".into()));
         assert_eq!(ship.durability, Durability::Process);
         assert_eq!(ship.drain, Duration::from_secs(5));
-        assert_eq!(Endpoint::parse("-"), Ok(Endpoint::Standard));
+        assert_eq!(Endpoint::parse_source("-"), Ok(Endpoint::Standard));
+        let url = "http://logs.example:8080/in?key=1";
+        let to = Endpoint::parse_destination(url).unwrap();
+        assert_eq!(
+            (&to, to.to_string().as_str()),
+            (&Endpoint::Http(url.into()), url)
+        );
     }
 
     #[test]
@@ -324,8 +358,17 @@ mod tests {
                 "not supported by this version",
             ),
             (
-                &["--from", "-", "--to", "http://host/"],
+                &["--from", "-", "--to", "https://host/"],
                 "not supported by this version",
+            ),
+            (
+                &["--from", "http://host/", "--to", "-"],
+                "a destination only",
+            ),
+            (&["--from", "-", "--to", "http:///path"], "host is missing"),
+            (
+                &["--from", "-", "--to", "-", "--max-attempts", "0"],
+                "max-attempts",
             ),
             (&["--from", "-", "--to", "tcp:host"], "HOST:PORT"),
             (&["--from", "-", "--to", "tcp::1"], "HOST:PORT"),

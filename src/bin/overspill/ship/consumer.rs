@@ -14,16 +14,20 @@
 //! So a line that can't be read again is never anywhere but in the channel until the destination has it.
 //!
 //! What the destination can't take now goes back to the channel and comes again, ahead of everything else, in the same
-//! order. Nothing counts as failed by that: an outage says nothing about a line.
+//! order. Nothing counts as failed by that: an outage says nothing about a line. A line that is refused for itself fails; one
+//! that has failed too often becomes a dead letter, and the next one has its turn.
 
 use crate::failure::Failure;
 use crate::ship::deliverer::Deliverer;
 use crate::ship::destination::Outcome;
+use crate::ship::ends::Ends;
 use crate::ship::frame::{BATCH_BYTES, BATCH_RECORDS};
 use crate::ship::patience::Outage;
 use crate::ship::record::{Line, LogRecord};
 use overspill::{AckReceiver, Delivery, RecvError};
+use std::io;
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 pub(crate) struct Consumer {
@@ -31,7 +35,14 @@ pub(crate) struct Consumer {
     pub(crate) dir: PathBuf,
     pub(crate) deliverer: Deliverer,
     pub(crate) outage: Outage,
+    /// Lines that are received at a time.
+    pub(crate) most: usize,
+    /// The numbers of dead letters, as they are written down.
+    pub(crate) set_aside: Receiver<u64>,
 }
+
+/// How often a consumer that waits for a dead letter looks whether it is to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Consumer {
     /// Delivers until the channel is closed and empty, or halted, or the destination is given up.
@@ -41,11 +52,17 @@ impl Consumer {
             match self.deliverer.deliver(&lines)? {
                 Outcome::Taken => {
                     self.outage.is_over();
+                    self.most = (2 * self.most).min(BATCH_RECORDS);
                     acknowledge(batch);
                 }
                 Outcome::Away(error) => {
                     drop(batch);
                     if self.outage.wait(&error) {
+                        return Ok(());
+                    }
+                }
+                Outcome::Refused(reason) => {
+                    if self.refused(batch, &reason)? {
                         return Ok(());
                     }
                 }
@@ -55,11 +72,53 @@ impl Consumer {
         Ok(())
     }
 
+    /// Halves what is sent until the refused line is alone; then that has failed. Says whether to end.
+    fn refused(
+        &mut self,
+        mut batch: Vec<Delivery<LogRecord>>,
+        reason: &str,
+    ) -> Result<bool, Failure> {
+        self.most = (batch.len() / 2).max(1);
+        if batch.len() > 1 {
+            return Ok(false);
+        }
+        let Some(delivery) = batch.pop() else {
+            return Ok(false);
+        };
+        let most = self.deliverer.max_attempts;
+        if most.is_none_or(|most| delivery.attempt() < most) {
+            // Without a back-off of the channel's it comes again before everything else.
+            delivery.nack();
+            return Ok(self.outage.wait(&io::Error::other(reason)));
+        }
+        self.outage.is_over();
+        self.set_aside(delivery, reason)
+    }
+
+    /// Makes a dead letter of it. The position passes it after it is written down, so no crash takes it from both.
+    fn set_aside(&mut self, delivery: Delivery<LogRecord>, reason: &str) -> Result<bool, Failure> {
+        let (id, ends) = (delivery.id(), Ends::after(&[Line::delivered(&delivery)]));
+        delivery.dead_letter(reason);
+        let around = &self.deliverer.around;
+        loop {
+            match self.set_aside.recv_timeout(LOOK_INTERVAL) {
+                Ok(seq) if seq == id.seq => break,
+                Err(_) if around.abandon.is_up() => return Ok(true),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(true),
+            }
+        }
+        around.position.lock().pass(&ends)?;
+        let reporter = &around.reporter;
+        reporter.say(format!("{reason}: line {id} is set aside as a dead letter"));
+        Ok(false)
+    }
+
     /// As many as a frame holds, or what there is; `None` at the end.
     fn receive(&self) -> Result<Option<Vec<Delivery<LogRecord>>>, Failure> {
         let batch = self
             .rx
-            .recv_batch(BATCH_RECORDS, BATCH_BYTES as u64, Duration::ZERO);
+            .recv_batch(self.most, BATCH_BYTES as u64, Duration::ZERO);
         match batch {
             Ok(batch) => Ok(Some(batch.into_deliveries())),
             Err(RecvError::Closed | RecvError::Halted) => Ok(None),

@@ -8,9 +8,10 @@ use crate::failure::Failure;
 use crate::ship::destination::{Destination, Outcome, Surroundings};
 use crate::ship::ends::Ends;
 use crate::ship::frame::BATCH_RECORDS;
-use crate::ship::record::{Line, SourceId};
+use crate::ship::record::{Line, LogRecord, SourceId};
 use crate::ship::report::Counters;
 use crate::ship::reread::Reread;
+use std::io;
 
 pub(crate) struct Deliverer {
     pub(crate) destination: Box<dyn Destination>,
@@ -19,6 +20,10 @@ pub(crate) struct Deliverer {
     pub(crate) followed: Option<SourceId>,
     /// Gaps that begin at or after this place are lines dropped on purpose.
     pub(crate) gaps_before: u64,
+    /// How often a line may be refused.
+    pub(crate) max_attempts: Option<u32>,
+    /// How often the line that was read again last has been.
+    pub(crate) refusals: u32,
 }
 
 /// A batch in the making.
@@ -43,11 +48,13 @@ impl Deliverer {
         let mut ready = self.begin();
         for line in lines {
             if let Some(gap) = self.gap_before(line, &ready.ends) {
-                if let away @ Outcome::Away(_) = self.flush(&mut ready)? {
-                    return Ok(away);
+                match self.flush(&mut ready)? {
+                    Outcome::Taken => {}
+                    outcome => return Ok(outcome),
                 }
-                if let away @ Outcome::Away(_) = self.fill(&gap)? {
-                    return Ok(away);
+                match self.fill(&gap)? {
+                    Outcome::Taken => {}
+                    outcome => return Ok(outcome),
                 }
                 ready.ends.reach(gap.source, gap.next);
             }
@@ -97,6 +104,7 @@ impl Deliverer {
         }
         let outcome = self.destination.deliver(&ready.lines)?;
         if matches!(outcome, Outcome::Taken) {
+            self.refusals = 0;
             self.around.position.lock().confirm(&ready.lines)?;
             let delivered = &self.around.reporter.counters().delivered;
             Counters::add(delivered, ready.lines.len());
@@ -127,12 +135,9 @@ impl Deliverer {
             }
             Counters::add(&self.around.reporter.counters().reread, records.len());
             for records in records.chunks(BATCH_RECORDS) {
-                let mut ready = self.begin();
-                for record in records {
-                    self.add(&mut ready, Line::reread(record));
-                }
-                if let away @ Outcome::Away(_) = self.flush(&mut ready)? {
-                    return Ok(away);
+                match self.deliver_again(records)? {
+                    Outcome::Taken => {}
+                    outcome => return Ok(outcome),
                 }
             }
         }
@@ -143,6 +148,40 @@ impl Deliverer {
                 path.display()
             ));
         }
+        Ok(Outcome::Taken)
+    }
+
+    /// Delivers lines that were read from the file again. They aren't in the channel, so none can become a dead letter.
+    fn deliver_again(&mut self, records: &[LogRecord]) -> Result<Outcome, Failure> {
+        let mut ready = self.begin();
+        for record in records {
+            self.add(&mut ready, Line::reread(record));
+        }
+        match (self.flush(&mut ready)?, records) {
+            (Outcome::Refused(reason), [] | [_]) => self.give_up(&ready.ends, reason),
+            (Outcome::Refused(_), _) => {
+                let (front, back) = records.split_at(records.len() / 2);
+                match self.deliver_again(front)? {
+                    Outcome::Taken => self.deliver_again(back),
+                    outcome => Ok(outcome),
+                }
+            }
+            (outcome, _) => Ok(outcome),
+        }
+    }
+
+    /// Passes over a line that was refused too often: it still stands in its file.
+    fn give_up(&mut self, ends: &Ends, reason: String) -> Result<Outcome, Failure> {
+        self.refusals += 1;
+        if self.max_attempts.is_none_or(|most| self.refusals < most) {
+            return Ok(Outcome::Away(io::Error::other(reason)));
+        }
+        self.refusals = 0;
+        self.around.position.lock().pass(ends)?;
+        let place = self.followed.map_or(0, |source| ends.of(source));
+        self.around.reporter.say(format!(
+            "{reason}: the line that ends at byte {place} of all that was read is not delivered"
+        ));
         Ok(Outcome::Taken)
     }
 }

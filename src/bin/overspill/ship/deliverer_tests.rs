@@ -13,16 +13,20 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
-/// Takes everything, until it is told to be away.
+/// Takes everything but one line, until it is told to be away.
 struct Pile {
     taken: Arc<Mutex<Vec<u8>>>,
     is_away: bool,
+    refused: &'static [u8],
 }
 
 impl Destination for Pile {
     fn deliver(&mut self, batch: &[Line<'_>]) -> Result<Outcome, Failure> {
         if self.is_away {
             return Ok(Outcome::Away(io::ErrorKind::ConnectionRefused.into()));
+        }
+        if batch.iter().any(|line| line.text == self.refused) {
+            return Ok(Outcome::Refused("bad line".to_owned()));
         }
         self.taken
             .lock()
@@ -56,6 +60,7 @@ impl Story {
             destination: Box::new(Pile {
                 taken: Arc::clone(&taken),
                 is_away: false,
+                refused: b"",
             }),
             around: Surroundings {
                 position,
@@ -64,6 +69,8 @@ impl Story {
             },
             followed: Some(tail.source()),
             gaps_before: u64::MAX,
+            max_attempts: None,
+            refusals: 0,
         };
         Self {
             _dir: dir,
@@ -146,6 +153,23 @@ fn a_mark_behind_lines_dropped_on_purpose_is_no_line() {
 }
 
 #[test]
+fn a_line_that_is_refused_when_it_is_read_again_is_passed_after_so_many_attempts() {
+    let mut story = Story::new();
+    story.deliverer.destination = Box::new(Pile {
+        taken: Arc::clone(&story.taken),
+        is_away: false,
+        refused: b"line 5\n",
+    });
+    story.deliverer.max_attempts = Some(2);
+    let last = story.records[9].clone();
+    let first = story.deliverer.deliver(&[Line::reread(&last)]).unwrap();
+    assert!(matches!(first, Outcome::Away(_)), "{first:?}");
+    assert_eq!(story.taken().lines().count(), 5);
+    story.deliver([9]);
+    assert_eq!(story.taken(), story.text.replace("line 5\n", ""));
+}
+
+#[test]
 fn repeats_of_other_sources_are_dropped_and_their_gaps_are_left() {
     let mut story = Story::new();
     story.deliverer.followed = None;
@@ -184,6 +208,7 @@ fn a_delivery_that_failed_confirms_nothing() {
     story.deliverer.destination = Box::new(Pile {
         taken: Arc::default(),
         is_away: true,
+        refused: b"",
     });
     let rest: Vec<_> = story.records[2..].iter().map(Line::reread).collect();
     let outcome = story.deliverer.deliver(&rest).unwrap();

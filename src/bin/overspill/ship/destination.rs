@@ -3,6 +3,7 @@
 use crate::args::{Endpoint, Framing};
 use crate::failure::Failure;
 use crate::ship::file::FileDestination;
+use crate::ship::http::HttpDestination;
 use crate::ship::position::Shared;
 use crate::ship::record::Line;
 use crate::ship::report::Reporter;
@@ -17,6 +18,8 @@ pub(crate) enum Outcome {
     Taken,
     /// It can't take anything now, and may have any part of the batch.
     Away(io::Error),
+    /// It has none of the batch, and will never take some of its lines.
+    Refused(String),
 }
 
 pub(crate) trait Destination: Send {
@@ -44,6 +47,7 @@ pub(crate) fn open(
     Ok(match to {
         Endpoint::Standard => Box::new(StandardOutput),
         Endpoint::File(path) => Box::new(FileDestination::open(path, around)?),
+        Endpoint::Http(url) => Box::new(HttpDestination::new(url)),
         Endpoint::Tcp(address) => Box::new(TcpDestination::new(address, framing, around.abandon)),
     })
 }

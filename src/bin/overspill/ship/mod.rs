@@ -9,6 +9,7 @@ mod ends;
 mod file;
 mod follow;
 mod frame;
+mod http;
 mod intake;
 mod listen;
 mod patience;
@@ -27,24 +28,26 @@ use crate::stop::{Flag, on_signal};
 use consumer::Consumer;
 use deliverer::Deliverer;
 use destination::Surroundings;
-use overspill::{DiskBufferedChannel, Storage};
+use frame::BATCH_RECORDS;
+use overspill::{DiskBufferedChannel, Event, Storage};
 use patience::Outage;
 use position::Position;
 use record::LogRecord;
 use report::Reporter;
-use shipping::{Event, Shipping, spawn};
+use shipping::{Happened, Shipping, spawn};
 use source::Source;
 use std::io::Read;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{self, Sender};
 
 pub(crate) fn run(args: Ship) -> Result<(), Failure> {
-    let (events, happened) = channel();
+    let (events, happened) = mpsc::channel();
     let signalled = events.clone();
     // Before anything is opened: a stop that comes early is a stop too.
-    on_signal(move || drop(signalled.send(Event::Signal)))?;
+    on_signal(move || drop(signalled.send(Happened::Signal)))?;
 
     let reporter = Reporter::new(args.quiet);
-    let channel = open_channel(&args)?;
+    let (written, set_aside) = mpsc::channel();
+    let channel = open_channel(&args, written)?;
     let position = Position::open(&args.dir)?.share();
     let abandon = Flag::default();
     let around = Surroundings {
@@ -74,6 +77,8 @@ pub(crate) fn run(args: Ship) -> Result<(), Failure> {
         destination,
         around,
         followed: began_at.map(|(source, _)| source),
+        max_attempts: args.max_attempts,
+        refusals: 0,
         gaps_before: match (drops, channel.open_report().clean_shutdown) {
             (false, _) => u64::MAX,
             // What was dropped for want of room is not read again ..
@@ -87,6 +92,8 @@ pub(crate) fn run(args: Ship) -> Result<(), Failure> {
         dir: args.dir.clone(),
         deliverer,
         outage: Outage::none_yet(args.to.to_string(), reporter.clone(), abandon.clone()),
+        most: BATCH_RECORDS,
+        set_aside,
     };
     if args.stop_with_stdin && args.from != Endpoint::Standard {
         stop_with_stdin(events.clone())?;
@@ -95,10 +102,20 @@ pub(crate) fn run(args: Ship) -> Result<(), Failure> {
     shipping.run(source, consumer, &events)
 }
 
-fn open_channel(args: &Ship) -> Result<DiskBufferedChannel<LogRecord>, Failure> {
+/// `written` is told of each dead letter when it is on disk.
+fn open_channel(
+    args: &Ship,
+    written: Sender<u64>,
+) -> Result<DiskBufferedChannel<LogRecord>, Failure> {
     let mut builder = DiskBufferedChannel::<LogRecord>::builder(&args.dir)
         .schema("overspill-ship/2")
         .memory_items(args.memory_items)
+        .on_event(move |event| {
+            if let Event::DeadLettered { seq, .. } = event {
+                // Whoever wants to know is gone when the shipper ends.
+                let _ = written.send(*seq);
+            }
+        })
         .storage(match args.store {
             Store::Sled => Storage::Sled,
             Store::Log => Storage::Log,
@@ -136,11 +153,11 @@ fn open_channel(args: &Ship) -> Result<DiskBufferedChannel<LogRecord>, Failure> 
 }
 
 /// For a child process: its parent holds the other end of stdin, and ends it at the latest by ending itself.
-fn stop_with_stdin(events: Sender<Event>) -> Result<(), Failure> {
+fn stop_with_stdin(events: Sender<Happened>) -> Result<(), Failure> {
     let wait = move || {
         let mut stdin = std::io::stdin().lock();
         while matches!(stdin.read(&mut [0; 64]), Ok(1..)) {}
-        let _ = events.send(Event::Signal);
+        let _ = events.send(Happened::Signal);
     };
     spawn("stdin", wait).map(drop)
 }

@@ -256,10 +256,11 @@ impl Position {
 
     /// Must be called after the destination has taken `batch`.
     pub(crate) fn confirm(&mut self, batch: &[Line<'_>]) -> Result<(), Failure> {
-        self.confirm_ends(&Ends::after(batch))
+        self.pass(&Ends::after(batch))
     }
 
-    fn confirm_ends(&mut self, ends: &Ends) -> Result<(), Failure> {
+    /// Nothing up to these marks is delivered any more.
+    pub(crate) fn pass(&mut self, ends: &Ends) -> Result<(), Failure> {
         self.state.delivered.advance_all(ends);
         self.state.output = None;
         if let Some(followed) = &mut self.state.followed {
@@ -288,7 +289,7 @@ impl Position {
     /// Whether that append is there is known now.
     pub(crate) fn settle(&mut self, outcome: Settled) -> Result<(), Failure> {
         match (outcome, self.state.output.take()) {
-            (Settled::Whole, Some(append)) => self.confirm_ends(&append.then),
+            (Settled::Whole, Some(append)) => self.pass(&append.then),
             _ => self.save(),
         }
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the main thread waits for.
-pub(crate) enum Event {
+pub(crate) enum Happened {
     Signal,
     /// With lines that were read and not accepted.
     SourceEnded(Result<Vec<LogRecord>, Failure>),
@@ -30,7 +30,7 @@ pub(crate) struct Shipping {
     channel: DiskBufferedChannel<LogRecord>,
     position: Shared,
     reporter: Reporter,
-    happened: Receiver<Event>,
+    happened: Receiver<Happened>,
     /// Ends the source.
     stop: Flag,
     /// Ends the destination's waiting.
@@ -49,7 +49,7 @@ impl Shipping {
         position: Shared,
         reporter: Reporter,
         abandon: Flag,
-        happened: Receiver<Event>,
+        happened: Receiver<Happened>,
     ) -> Self {
         Self {
             args,
@@ -72,7 +72,7 @@ impl Shipping {
         mut self,
         source: Source,
         consumer: Consumer,
-        events: &Sender<Event>,
+        events: &Sender<Happened>,
     ) -> Result<(), Failure> {
         let over = Flag::default();
         let progress = {
@@ -101,18 +101,18 @@ impl Shipping {
         &self,
         source: Source,
         consumer: Consumer,
-        events: &Sender<Event>,
+        events: &Sender<Happened>,
     ) -> Result<(), Failure> {
         let around = consumer.deliverer.around.clone();
         let ended = events.clone();
         spawn("consumer", move || {
-            drop(ended.send(Event::ConsumerEnded(consumer.run())));
+            drop(ended.send(Happened::ConsumerEnded(consumer.run())));
         })?;
 
         let (ended, stop) = (events.clone(), self.stop.clone());
         let intake = Intake::new(self.channel.sender(), self.args.dir.clone());
         let read =
-            move || drop(ended.send(Event::SourceEnded(source.run(&intake, &around, &stop))));
+            move || drop(ended.send(Happened::SourceEnded(source.run(&intake, &around, &stop))));
         spawn("source", read).map(drop)
     }
 
@@ -127,8 +127,8 @@ impl Shipping {
         };
         match event {
             None => return false,
-            Some(Event::Signal) => self.signalled = true,
-            Some(Event::SourceEnded(ended)) => {
+            Some(Happened::Signal) => self.signalled = true,
+            Some(Happened::SourceEnded(ended)) => {
                 self.source_runs = false;
                 match ended {
                     Ok(left) => self.left = left,
@@ -136,7 +136,7 @@ impl Shipping {
                 }
                 self.channel.close();
             }
-            Some(Event::ConsumerEnded(ended)) => {
+            Some(Happened::ConsumerEnded(ended)) => {
                 self.consumer_runs = false;
                 self.failure = self.failure.take().or(ended.err());
             }

@@ -34,6 +34,9 @@ impl Source {
             Endpoint::File(path) => {
                 Self::File(Box::new(Tail::open(path, around.position.clone())?))
             }
+            Endpoint::Http(url) => {
+                return Err(Failure::new(format!("lines cannot be taken from {url}")));
+            }
             Endpoint::Tcp(address) => {
                 Self::Tcp(Listener::bind(address, framing, around.reporter.clone())?)
             }
