@@ -155,6 +155,8 @@ fn a_destination_that_is_given_up_leaves_its_lines_in_the_channel() {
         (stats.pending, stats.in_flight, stats.acknowledged),
         (10, 0, 0)
     );
+    let again = story.channel.acking_receiver().recv().unwrap();
+    assert_eq!((again.seq(), again.attempt()), (0, 1));
 }
 
 #[test]
