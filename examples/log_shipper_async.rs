@@ -1,4 +1,5 @@
-//! The same shipper on tokio: the channel's futures need no runtime of their own, and can be cancelled anywhere.
+//! The same shipper on tokio: the channel's futures need no runtime of their own, and can be cancelled anywhere. What is
+//! cancelled gives back what it had.
 //!
 //! ```text
 //! yes "GET /index.html 200" | head -2000 | cargo run --example log_shipper_async
@@ -10,7 +11,7 @@
     reason = "an example shows what happens"
 )]
 
-use overspill::DiskBufferedChannel;
+use overspill::{DiskBufferedChannel, Durability};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::time::Duration;
@@ -26,9 +27,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::temp_dir().join("overspill-log-shipper-async");
     let channel = DiskBufferedChannel::<LogRecord>::builder(dir)
         .memory_items(64)
+        .durability(Durability::Process)
         .open_async()
         .await?;
-    let (tx, rx, control) = channel.split();
+    let rx = channel.acking_receiver();
+    let (tx, _, control) = channel.split();
     eprintln!("{} lines are left of the last run", control.stats().pending);
 
     tokio::spawn(async move {
@@ -47,16 +50,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::pin!(interrupted);
     loop {
         // A receive that loses this race has taken nothing.
-        let record = tokio::select! {
-            received = rx.recv_async() => received,
+        let received = tokio::select! {
+            received = rx.recv_batch_async(100, 1 << 20, Duration::from_millis(10)) => received,
             _ = &mut interrupted => break,
         };
-        let Ok(record) = record else { break };
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        sink.write_all(record.line.as_bytes()).await?;
-        sink.write_all(b"\n").await?;
+        let Ok(batch) = received else { break };
+        for record in &batch {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            sink.write_all(record.line.as_bytes()).await?;
+            sink.write_all(b"\n").await?;
+        }
+        // Only now: a batch that ends in an error is dropped, and comes again after the next open.
+        sink.flush().await?;
+        batch.ack()?;
     }
-    sink.flush().await?;
 
     let report = control.halt_async().await?;
     eprintln!("{} lines are saved for the next start", report.saved);
