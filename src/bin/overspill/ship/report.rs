@@ -108,7 +108,7 @@ impl Reporter {
         self.bar.set_message(format!(
             "{} delivered · {} waiting · {} on disk",
             HumanCount(delivered),
-            HumanCount(stats.pending),
+            HumanCount(stats.pending + stats.in_flight),
             HumanBytes(stats.disk_bytes),
         ));
         self.bar.tick();
