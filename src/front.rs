@@ -144,6 +144,30 @@ impl<T> Front<T> {
         Some(taken)
     }
 
+    /// Takes up to `max` items of the oldest run at once, and says which they were.
+    pub(crate) fn pop_many(&mut self, max: usize, into: &mut Vec<T>) -> Option<Run> {
+        let run = self.runs.front_mut()?;
+        let count = run.len.min(max as u64);
+        let bytes = run.bytes / run.len * count;
+        let taken = Run {
+            len: count,
+            bytes,
+            ..*run
+        };
+        run.first += count;
+        run.len -= count;
+        run.bytes -= bytes;
+        if run.len == 0 {
+            self.runs.pop_front();
+        }
+        if taken.origin.is_memory_only() {
+            self.memory_only -= count;
+        }
+        let count = usize::try_from(count).unwrap_or(max);
+        into.extend(self.items.drain(..count.min(self.items.len())));
+        Some(taken)
+    }
+
     /// Takes the items of the oldest run.
     pub(crate) fn pop_run(&mut self, into: &mut Vec<T>) {
         if let Some(run) = self.runs.pop_front() {
@@ -201,5 +225,30 @@ mod tests {
         }
         assert_eq!(front.memory_only(), 0);
         assert!(front.pop().is_none());
+    }
+
+    #[test]
+    fn many_items_leave_as_one_by_one() {
+        for max in 1..5 {
+            let mut front = Front::default();
+            let pushed = [
+                (0, Origin::Direct),
+                (1, Origin::Direct),
+                (2, Origin::Direct),
+                (5, Origin::Direct),
+                (6, Origin::Stored),
+            ];
+            for (seq, origin) in pushed {
+                front.push(seq, run(seq, origin));
+            }
+            let (mut items, mut taken) = (Vec::new(), Vec::new());
+            while let Some(run) = front.pop_many(max, &mut items) {
+                assert_eq!(run.bytes, run.len * 10);
+                taken.extend((run.first..run.first + run.len).map(|seq| (seq, run.origin)));
+            }
+            assert_eq!(taken, pushed);
+            assert_eq!(items, pushed.map(|(seq, _)| seq));
+            assert_eq!((front.memory_only(), front.len()), (0, 0));
+        }
     }
 }

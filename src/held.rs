@@ -9,6 +9,7 @@ use crate::front::Origin;
 use crate::seq::Seq;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 /// Buffers of encodings above this size are not kept for the next one.
 const KEPT_BUFFER_BYTES: usize = 4 << 10;
@@ -176,13 +177,14 @@ impl<T> Held<T> {
     /// An item that was out is finished.
     pub(crate) fn finish(&mut self, slip: &Slip) {
         self.out -= 1;
-        self.forget_origins(slip.seq);
+        self.forget_origins(slip.seq..slip.seq + 1);
         self.copies.free(slip);
     }
 
-    /// The number is finished.
-    pub(crate) fn forget_origins(&mut self, seq: Seq) {
-        if !self.origins.is_empty() {
+    /// The numbers are finished.
+    pub(crate) fn forget_origins(&mut self, seqs: Range<Seq>) {
+        while let Some((seq, _)) = self.origins.range(seqs.clone()).next() {
+            let seq = *seq;
             self.origins.remove(&seq);
         }
     }

@@ -3,7 +3,7 @@
 use crate::dead::{Doomed, Verdict};
 use crate::error::RecvError;
 use crate::event::Event;
-use crate::front::{Origin, Taken};
+use crate::front::{Origin, Run, Taken};
 use crate::held::{Parcel, Slip};
 use crate::ledger::Outcome;
 use crate::refill::{Decoded, Refill};
@@ -86,12 +86,14 @@ impl<T> State<T> {
         wakes: &mut Wakes,
     ) -> Take<()> {
         self.take_with(0, wakes, |state, wakes| {
-            into.push(state.pop(wakes)?);
-            for _ in 1..max {
-                let Some(item) = state.pop(wakes) else { break };
-                into.push(item);
+            let mut left = max;
+            while left > 0 {
+                let Some(count) = state.pop_many(left, into, wakes) else {
+                    break;
+                };
+                left -= count.min(left);
             }
-            Some(())
+            (left < max).then_some(())
         })
     }
 
@@ -172,10 +174,29 @@ impl<T> State<T> {
             return Some(parcel.item);
         }
         let taken = self.front.pop()?;
-        self.held.forget_origins(taken.seq);
+        self.held.forget_origins(taken.seq..taken.seq + 1);
         self.ledger.acknowledge(taken.seq, 1);
-        self.note_taken(taken.origin, taken.bytes, wakes);
+        self.note_taken(taken.origin, taken.bytes, 1, wakes);
         Some(taken.item)
+    }
+
+    /// Takes up to `max` of the oldest items and acknowledges them; how many, and not necessarily all that there are.
+    fn pop_many(&mut self, max: usize, into: &mut Vec<T>, wakes: &mut Wakes) -> Option<usize> {
+        if self.held.has_ready() {
+            into.push(self.pop(wakes)?);
+            return Some(1);
+        }
+        let Run {
+            first,
+            len,
+            origin,
+            bytes,
+            ..
+        } = self.front.pop_many(max, into)?;
+        self.held.forget_origins(first..first + len);
+        self.ledger.acknowledge(first, len);
+        self.note_taken(origin, bytes, len, wakes);
+        usize::try_from(len).ok()
     }
 
     /// Takes the oldest item out; it stays unfinished.
@@ -198,7 +219,7 @@ impl<T> State<T> {
         slip.failures = self.ledger.failures(seq);
         self.held.take_out(&mut slip);
         self.handing += usize::from(slip.awaits_record);
-        self.wake_for_front(wakes);
+        self.wake_for_front(1, wakes);
         Some(Parcel { item, slip })
     }
 
@@ -207,7 +228,7 @@ impl<T> State<T> {
         let origin = self.held.origin(slip);
         self.held.finish(slip);
         self.ledger.acknowledge(slip.seq, 1);
-        self.note_taken(origin, slip.bytes.into(), wakes);
+        self.note_taken(origin, slip.bytes.into(), 1, wakes);
         self.limit_waiters.wake_one(wakes);
     }
 
@@ -247,23 +268,24 @@ impl<T> State<T> {
 
     // ---- what follows from it ---------------------------------------------------------------
 
-    /// An item has left and was acknowledged.
-    pub(crate) fn note_taken(&mut self, origin: Origin, bytes: u64, wakes: &mut Wakes) {
+    /// Items have left and were acknowledged.
+    fn note_taken(&mut self, origin: Origin, bytes: u64, items: u64, wakes: &mut Wakes) {
         match origin {
-            Origin::Direct => self.figures.passed_through += 1,
-            Origin::Stored => self.note_acknowledged(bytes, wakes),
+            Origin::Direct => self.figures.passed_through += items,
+            Origin::Stored => self.note_acknowledged(bytes.max(items), wakes),
             Origin::Handed => {}
         }
-        self.wake_for_front(wakes);
+        self.wake_for_front(items, wakes);
         if self.front.is_empty() && self.pending() == 0 {
             self.note_drained(wakes);
         }
     }
 
-    /// Front has room: where nothing waits behind it, a sender that waits for the disk needs it no more.
-    fn wake_for_front(&mut self, wakes: &mut Wakes) {
+    /// Front has room: where nothing waits behind it, senders that wait for the disk need it no more.
+    fn wake_for_front(&mut self, items: u64, wakes: &mut Wakes) {
         if !self.send_waiters.is_empty() && !self.has_waiting() {
-            self.send_waiters.wake_one(wakes);
+            let items = usize::try_from(items).unwrap_or(usize::MAX);
+            self.send_waiters.wake(items, wakes);
         }
     }
 
@@ -400,7 +422,7 @@ impl<T> State<T> {
                 break;
             }
             self.front.pop_run(&mut self.discarded);
-            (run.first..run.first + run.len).for_each(|seq| self.held.forget_origins(seq));
+            self.held.forget_origins(run.first..run.first + run.len);
             expired += self.expire_range(run.first..run.first + run.len, run.bytes, wakes);
         }
         while !self.refilling && self.front.is_empty() {
