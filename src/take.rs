@@ -136,9 +136,11 @@ impl<T> State<T> {
         })
     }
 
-    /// No more may be out than are, and nothing that was out is ready to go out again.
+    /// No more may be out than are, and nothing that was out is ready to go out again. After the end there is no limit: what
+    /// is out then never comes back.
     fn is_at_limit(&self) -> bool {
-        self.held.total() >= self.limits.in_flight_max && !self.held.has_ready()
+        let is_full = self.held.total() >= self.limits.in_flight_max;
+        is_full && !self.held.has_ready() && self.phase == Phase::Open
     }
 
     /// What `pop` takes, or what stands before it.

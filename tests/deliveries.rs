@@ -275,6 +275,25 @@ fn no_more_are_out_than_may_be_and_an_ack_lets_the_next_one_out() {
 }
 
 #[test]
+fn a_halt_wakes_receivers_that_wait_at_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = builder(dir.path()).in_flight_max(1).open().unwrap();
+    send(&channel, 0..2);
+    let rx = channel.acking_receiver();
+    let out = take(&rx, 1);
+    let mut waiting = Box::pin(rx.recv_async());
+    let alarm = Alarm::new();
+    assert!(alarm.poll(waiting.as_mut()).is_pending());
+    channel.halt().unwrap();
+    assert!(alarm.rang());
+    let ended = alarm.poll(waiting.as_mut());
+    assert!(matches!(ended, Poll::Ready(Err(RecvError::Halted))));
+    let ended = rx.recv_timeout(FOR_EVER).unwrap_err();
+    assert_eq!(ended, RecvTimeoutError::Halted);
+    drop(out);
+}
+
+#[test]
 fn every_waiting_receiver_gets_on_as_acknowledgements_make_room() {
     let dir = tempfile::tempdir().unwrap();
     let channel = builder(dir.path()).in_flight_max(2).open().unwrap();
