@@ -154,7 +154,8 @@ impl<T> State<T> {
             return Take::Ended(RecvError::Halted);
         }
         if self.held.waiting() > 0 {
-            self.held.release_due(self.clock.run_ms());
+            // Others may wait for what this one leaves, and the timer finds nothing to tell them any more.
+            self.release_due(wakes);
         }
         if self.limits.max_age_ms.is_some() {
             self.expire(wakes);
