@@ -475,6 +475,8 @@ impl<T> State<T> {
         if self.limit_waiters.leave(&mut places.limit, wakes) {
             self.limit_waiters.wake_one(wakes);
         }
+        // It may have been woken for what those at the limit may take, too.
+        self.pass_on(wakes);
     }
 
     /// A receiver goes to sleep.
@@ -511,8 +513,10 @@ impl<T> State<T> {
 
     /// Something that was out is ready again: any receiver may take it.
     pub(crate) fn wake_for_ready(&mut self, count: usize, wakes: &mut Wakes) {
-        let behind = count.saturating_sub(self.recv_waiters.len());
-        self.recv_waiters.wake(count - behind, wakes);
-        self.limit_waiters.wake(behind, wakes);
+        for _ in 0..count {
+            if !self.recv_waiters.wake_one(wakes) {
+                self.limit_waiters.wake_one(wakes);
+            }
+        }
     }
 }

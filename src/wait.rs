@@ -88,13 +88,15 @@ impl WaitList {
         }
     }
 
-    pub(crate) fn wake_one(&mut self, wakes: &mut Wakes) {
+    /// Wakes the first, and more while it may be in vain. True when the last one surely looks.
+    pub(crate) fn wake_one(&mut self, wakes: &mut Wakes) -> bool {
         while let Some(waiter) = self.waiting.pop_front() {
             wakes.wake.push(waiter.waker);
             if !waiter.may_idle {
-                break;
+                return true;
             }
         }
+        false
     }
 
     pub(crate) fn wake(&mut self, count: usize, wakes: &mut Wakes) {
@@ -111,10 +113,6 @@ impl WaitList {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
     }
 
     fn position(&self, ticket: &Ticket) -> Option<usize> {

@@ -9,6 +9,7 @@
 mod common;
 
 use common::{Alarm, FOR_EVER, assert_conserved, block_on, wait_until};
+use futures::StreamExt;
 use overspill::{
     AckError, AckReceiver, Delivery, DiskBufferedChannel, Durability, RecvError, RecvTimeoutError,
     Storage, TryRecvError,
@@ -694,4 +695,31 @@ fn a_future_that_was_woken_for_an_item_and_is_dropped_passes_it_on() {
     }
     second.wait();
     assert!(matches!(second.poll(waiting.as_mut()), Poll::Ready(Ok(delivery)) if *delivery == 0));
+}
+
+#[test]
+fn what_comes_back_reaches_the_limit_past_those_who_wait_for_items_and_do_not_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let channel = builder(dir.path()).in_flight_max(1).open().unwrap();
+    let rx = channel.acking_receiver();
+    let alarms = [(); 4].map(|()| Alarm::new());
+    let mut first = Box::pin(rx.recv_async());
+    assert!(alarms[0].poll(first.as_mut()).is_pending());
+    let mut stream = rx.stream();
+    let mut idle = stream.next();
+    assert!(alarms[1].poll(std::pin::Pin::new(&mut idle)).is_pending());
+    let mut dropped = Box::pin(rx.recv_async());
+    assert!(alarms[2].poll(dropped.as_mut()).is_pending());
+    send(&channel, 0..1);
+    let Poll::Ready(Ok(out)) = alarms[0].poll(first.as_mut()) else {
+        panic!("it was sent");
+    };
+    let mut at_the_limit = Box::pin(rx.recv_async());
+    assert!(alarms[3].poll(at_the_limit.as_mut()).is_pending());
+    out.release();
+    assert!(alarms[1].rang() && alarms[2].rang() && !alarms[3].rang());
+    drop(dropped);
+    assert!(alarms[3].rang());
+    let got = alarms[3].poll(at_the_limit.as_mut());
+    assert!(matches!(got, Poll::Ready(Ok(delivery)) if *delivery == 0));
 }
