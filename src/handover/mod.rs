@@ -5,6 +5,7 @@
 //! that nobody wakes is a deadlock, and the scheduler reports it with the schedule that led there.
 
 mod cancelled;
+mod delivering;
 mod ending;
 mod moving;
 
