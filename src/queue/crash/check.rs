@@ -1,6 +1,7 @@
 //! Recovering what a crash left, and looking at every crash of a leg.
 
-use super::model::{Crash, Epoch, Outcome, Promise, epoch_of};
+use super::letters::Breach;
+use super::model::{Crash, Item, Outcome, Promise, item_of};
 use crate::block::{Block, HEADER_LEN};
 use crate::config::Settings;
 use crate::disk::sim::{Change, Device, Sample, SimDisk};
@@ -8,6 +9,9 @@ use crate::ledger::Outcome as Finish;
 use crate::queue::{Queue, Recovered};
 use crate::seq::Seq;
 use std::sync::Arc;
+
+/// Bytes before a record that say which letter it was.
+const ORIGIN_LEN: usize = 16;
 
 /// How a queue is opened on a simulated disk.
 #[derive(Clone, Debug)]
@@ -17,6 +21,8 @@ pub(super) struct Setup {
     pub(super) tries: usize,
     /// How many ranges a slot of the checkpoint takes, and no failures, where these are few.
     pub(super) slot_ranges: Option<usize>,
+    /// What the caller of letters does wrong.
+    pub(super) breach: Option<Breach>,
 }
 
 impl Setup {
@@ -38,6 +44,7 @@ impl Setup {
             finished: recovered.ledger.clone(),
             was_clean: recovered.report.clean_shutdown,
             delivered: Vec::new(),
+            letters: letters(&mut queue)?,
             ledger: recovered.ledger,
             next_seq: recovered.next_seq,
         };
@@ -51,9 +58,9 @@ impl Setup {
                 outcome.ledger.finish(range, finish);
             }
             let Some(block) = read.block else { break };
-            for (seq, epoch) in items(&block)? {
+            for (seq, item) in items(&block)? {
                 if seq >= at && outcome.ledger.finish(seq..seq + 1, Finish::Acknowledged) > 0 {
-                    outcome.delivered.push((seq, epoch));
+                    outcome.delivered.push((seq, item));
                 }
             }
             at = outcome.ledger.next_unfinished(block.end());
@@ -63,16 +70,37 @@ impl Setup {
 }
 
 /// The items of a block, each of them looked at.
-pub(super) fn items(block: &Block) -> Result<Vec<(Seq, Epoch)>, String> {
+pub(super) fn items(block: &Block) -> Result<Vec<(Seq, Item)>, String> {
     let mut items = Vec::new();
     let mut offset = 0;
     for seq in block.first()..block.end() {
         let (record, next) = block.record_at(offset).ok_or("a block of few records")?;
-        items.push((seq, epoch_of(seq, record)?));
+        let item = if block.header().has_origins() {
+            item_of(record.get(ORIGIN_LEN..).unwrap_or_default())?
+        } else {
+            item_of(record).and_then(|item| match item {
+                (own, _) if own == seq => Ok(item),
+                other => Err(format!("{seq} is {other:?}")),
+            })?
+        };
+        items.push((seq, item));
         offset = next;
     }
     debug_assert_eq!(block.as_bytes().len(), HEADER_LEN + offset);
     Ok(items)
+}
+
+/// All letters, each of them looked at.
+fn letters(queue: &mut Queue) -> Result<Vec<Item>, String> {
+    let mut letters = queue.letters().map_err(|error| error.to_string())?.iter();
+    let found: Result<_, _> = letters
+        .by_ref()
+        .map(|letter| item_of(&letter.bytes))
+        .collect();
+    match letters.error() {
+        Some(error) => Err(format!("letters: {error}")),
+        None => found,
+    }
 }
 
 /// What was done to a disk between an opening and a crash, and what was promised meanwhile.
@@ -200,7 +228,8 @@ impl Checker {
         }
         let again = self.setup.recover(&SimDisk::of(disk.device()))?;
         promise.check(crash, &again)?;
-        if again.delivered != outcome.delivered || again.next_seq < outcome.next_seq {
+        let is_same = again.delivered == outcome.delivered && again.letters == outcome.letters;
+        if !is_same || again.next_seq < outcome.next_seq {
             return Err(format!(
                 "{:?} before {}, then {:?} before {}",
                 outcome.delivered, outcome.next_seq, again.delivered, again.next_seq

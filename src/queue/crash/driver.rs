@@ -1,6 +1,7 @@
 //! Random short histories over a queue, as its worker drives it, with a note of every promise.
 
 use super::check::{Leg, Setup, items};
+use super::letters::Breach;
 use super::model::{Epoch, Promise, record};
 use crate::block::{Block, BlockBuilder, Compression, Seal};
 use crate::disk::sim::{Random, SimDisk};
@@ -23,10 +24,13 @@ pub(super) enum Step {
     Reclaim,
     SaveMemory,
     KeepInMemory,
+    Bury,
+    Requeue,
+    Purge,
 }
 
 /// As often as they come.
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 21] = [
     Step::Append,
     Step::Append,
     Step::Append,
@@ -43,21 +47,27 @@ const STEPS: [Step; 16] = [
     Step::Reclaim,
     Step::SaveMemory,
     Step::KeepInMemory,
+    Step::Bury,
+    Step::Bury,
+    Step::Bury,
+    Step::Requeue,
+    Step::Purge,
 ];
 
 /// A queue in use.
 pub(super) struct Driver {
-    disk: SimDisk,
-    queue: Queue,
+    pub(super) disk: SimDisk,
+    pub(super) queue: Queue,
     tries: usize,
     compression: Compression,
     finishes_any: bool,
-    random: Random,
-    epoch: Epoch,
-    next_seq: Seq,
+    pub(super) breach: Option<Breach>,
+    pub(super) random: Random,
+    pub(super) epoch: Epoch,
+    pub(super) next_seq: Seq,
     /// Numbers that were given out and are in memory only.
-    memory: BTreeSet<Seq>,
-    now: Promise,
+    pub(super) memory: BTreeSet<Seq>,
+    pub(super) now: Promise,
     promises: Vec<(usize, Promise)>,
     steps: Vec<(usize, String)>,
 }
@@ -92,6 +102,7 @@ impl Driver {
         now.contents
             .retain(|seq, _| now.written.contains(seq) || there.finished.is_finished(*seq));
         now.safe.retain(|seq| now.written.contains(seq));
+        now.safe.extend(now.letters.settle(&there));
         now.finished = recovered.ledger;
         let promises = vec![(0, promise)];
         let mut driver = Self {
@@ -100,6 +111,7 @@ impl Driver {
             tries: setup.tries,
             compression: setup.settings.compression,
             finishes_any: setup.slot_ranges.is_some(),
+            breach: setup.breach,
             random,
             epoch,
             next_seq: recovered.next_seq,
@@ -159,6 +171,9 @@ impl Driver {
             Step::Checkpoint => self.checkpoint(),
             Step::Reclaim => self.reclaim(),
             Step::SaveMemory => self.save_memory(),
+            Step::Bury => self.bury(),
+            Step::Requeue => self.requeue(),
+            Step::Purge => self.purge(),
             Step::AcknowledgeAny => {
                 self.acknowledge_any();
                 Ok(())
@@ -171,7 +186,7 @@ impl Driver {
     }
 
     /// Tries again what fails, as the worker does. What still fails on a sound disk is an error.
-    fn insist<R>(
+    pub(super) fn insist<R>(
         &mut self,
         work: impl Fn(&mut Queue, &Ledger) -> Result<R, StoreError>,
     ) -> Result<R, String> {
@@ -188,15 +203,15 @@ impl Driver {
     }
 
     /// Writes down what is promised from here on.
-    fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         self.promises.push((self.disk.changes(), self.now.clone()));
     }
 
-    fn begin(&mut self, step: String) {
+    pub(super) fn begin(&mut self, step: String) {
         self.steps.push((self.disk.changes(), step));
     }
 
-    fn note_checkpoint_on_device(&mut self) {
+    pub(super) fn note_checkpoint_on_device(&mut self) {
         self.now.finished_written = self.now.finished.clone();
         self.now.finished_safe = self.now.finished.clone();
     }
@@ -228,8 +243,12 @@ impl Driver {
         let first = seqs.first().copied().unwrap_or_default();
         let mut builder = BlockBuilder::new(first, 0, 64);
         for seq in seqs {
-            builder.push(&record(seq, self.epoch));
+            builder.push(&record((seq, self.epoch)));
         }
+        self.seal(builder, prev_end)
+    }
+
+    pub(super) fn seal(&self, builder: BlockBuilder, prev_end: Seq) -> Arc<Block> {
         Arc::new(builder.seal(&Seal {
             prev_end,
             incarnation: self.queue.incarnation(),
@@ -249,7 +268,7 @@ impl Driver {
         let seqs: Vec<Seq> = ranges.into_iter().flatten().collect();
         self.now
             .contents
-            .extend(seqs.iter().map(|seq| (*seq, self.epoch)));
+            .extend(seqs.iter().map(|seq| (*seq, (*seq, self.epoch))));
         self.note();
         self.insist(|queue, _| queue.append(blocks))?;
         self.now.written.extend(seqs);
@@ -321,9 +340,9 @@ impl Driver {
             self.note();
             return Ok(());
         };
-        for (seq, epoch) in items(&block)? {
-            if self.now.contents.get(&seq) != Some(&epoch) {
-                return Err(format!("{seq} is from {epoch}"));
+        for (seq, item) in items(&block)? {
+            if self.now.contents.get(&seq) != Some(&item) {
+                return Err(format!("{seq} is {item:?}"));
             }
         }
         let count = 1 + self.random.below(3) as u64;

@@ -1,5 +1,6 @@
 //! What a queue has promised at some moment, and what it has no right to.
 
+use super::letters::Letters;
 use crate::disk::sim::Random;
 use crate::ledger::{Counters, Ledger};
 use crate::seq::Seq;
@@ -8,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// An opening of the directory in a history; a number may be given out again in a later one.
 pub(super) type Epoch = u64;
 
-/// The bytes of a number's item: different in every epoch, long enough to cross sectors, and every other one worth
-/// compressing.
-pub(super) fn record(seq: Seq, epoch: Epoch) -> Vec<u8> {
+/// An item, whatever its number is by now: the one that it had first, and in which epoch.
+pub(super) type Item = (Seq, Epoch);
+
+/// An item's bytes: different in every epoch, long enough to cross sectors, and every other one worth compressing.
+pub(super) fn record((seq, epoch): Item) -> Vec<u8> {
     let mut random = Random(seq << 32 | epoch);
     let len = [0, 5, 60, 250, 500][random.below(5)] + random.below(12);
     let mut record = [seq, epoch].map(u64::to_le_bytes).concat();
@@ -21,20 +24,23 @@ pub(super) fn record(seq: Seq, epoch: Epoch) -> Vec<u8> {
     record
 }
 
-/// The epoch in which a number's item was made; an error when these are not its bytes.
-pub(super) fn epoch_of(seq: Seq, bytes: &[u8]) -> Result<Epoch, String> {
-    let stamp = bytes.get(8..16).and_then(|stamp| stamp.try_into().ok());
-    match stamp.map(u64::from_le_bytes) {
-        Some(epoch) if record(seq, epoch) == bytes => Ok(epoch),
-        _ => Err(format!("{seq} came with {} wrong bytes", bytes.len())),
+/// The item with these bytes; an error when they are nobody's.
+pub(super) fn item_of(bytes: &[u8]) -> Result<Item, String> {
+    let number = |at: usize| {
+        let number = bytes.get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_le_bytes(number))
+    };
+    match number(0).zip(number(8)) {
+        Some(item) if record(item) == bytes => Ok(item),
+        item => Err(format!("{item:?} came with {} wrong bytes", bytes.len())),
     }
 }
 
 /// What holds when power goes, or the process ends, at one moment of a history.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Promise {
-    /// The numbers that may be on disk, whether or not anybody was told, and from when their items are.
-    pub(super) contents: BTreeMap<Seq, Epoch>,
+    /// The numbers that may be on disk, whether or not anybody was told, and their items.
+    pub(super) contents: BTreeMap<Seq, Item>,
     /// Those that the operating system has.
     pub(super) written: BTreeSet<Seq>,
     /// Those that the device has.
@@ -45,6 +51,7 @@ pub(super) struct Promise {
     pub(super) finished_written: Ledger,
     /// What was finished at the last checkpoint that the device has.
     pub(super) finished_safe: Ledger,
+    pub(super) letters: Letters,
     /// What was missing when this leg began, whether or not anybody had come across it.
     pub(super) was_missing: Counters,
     /// A power cut has torn things: what was missing then may be found in any order, and counted either way.
@@ -71,7 +78,9 @@ pub(super) struct Outcome {
     pub(super) finished: Ledger,
     pub(super) was_clean: bool,
     /// What was read to the end, in order.
-    pub(super) delivered: Vec<(Seq, Epoch)>,
+    pub(super) delivered: Vec<(Seq, Item)>,
+    /// The dead letters, in order.
+    pub(super) letters: Vec<Item>,
     /// After all of that.
     pub(super) ledger: Ledger,
     pub(super) next_seq: Seq,
@@ -80,7 +89,7 @@ pub(super) struct Outcome {
 impl Promise {
     /// Compares what a crash left with what it may leave.
     pub(super) fn check(&self, crash: Crash, outcome: &Outcome) -> Result<(), String> {
-        let delivered: BTreeMap<Seq, Epoch> = outcome.delivered.iter().copied().collect();
+        let delivered: BTreeMap<Seq, Item> = outcome.delivered.iter().copied().collect();
         if outcome
             .delivered
             .windows(2)
@@ -88,12 +97,13 @@ impl Promise {
         {
             return Err(format!("out of order: {:?}", outcome.delivered));
         }
-        for (seq, epoch) in &delivered {
-            if self.contents.get(seq) != Some(epoch) {
+        for (seq, item) in &delivered {
+            if self.contents.get(seq) != Some(item) {
                 let expected = self.contents.get(seq);
-                return Err(format!("{seq} is from {epoch}, expected {expected:?}"));
+                return Err(format!("{seq} is {item:?}, expected {expected:?}"));
             }
         }
+        self.letters.check(outcome)?;
         let (mut kept, over) = match crash {
             Crash::Process if !self.is_faulty => (&self.written, &self.finished_written),
             _ => (&self.safe, &self.finished_safe),
@@ -104,7 +114,10 @@ impl Promise {
         }
         for seq in kept {
             let is_back = delivered.contains_key(seq);
-            let is_finished = outcome.finished.is_finished(*seq) && self.finished.is_finished(*seq);
+            let item = self.contents.get(seq);
+            let is_letter = item.is_some_and(|item| outcome.letters.contains(item));
+            let may_be_finished = self.finished.is_finished(*seq) || is_letter;
+            let is_finished = outcome.finished.is_finished(*seq) && may_be_finished;
             if !is_back && !is_finished {
                 return Err(format!("{seq} was promised and is gone"));
             }
@@ -136,10 +149,14 @@ impl Promise {
             return Err(format!("{seq} failed {count} times"));
         }
         let (found, now) = (outcome.finished.counters(), self.finished.counters());
-        if found.acknowledged > now.acknowledged {
+        // A slot that has no room for every range forgets acknowledgements first, whatever the ranges were.
+        let given_up = now.dead_lettered + self.letters.coming.len() as u64;
+        if found.acknowledged > now.acknowledged
+            || found.acknowledged + found.dead_lettered > now.acknowledged + given_up
+        {
             return Err(format!(
-                "{} of {} acknowledged",
-                found.acknowledged, now.acknowledged
+                "{} of {} acknowledged, {} of {given_up} given up",
+                found.acknowledged, now.acknowledged, found.dead_lettered
             ));
         }
         let is_whole =
