@@ -202,6 +202,7 @@ impl Stage {
             HumanCount(pending)
         ));
         self.write(to..self.part(75))?;
+        self.wait(&mut [&mut shipper], accepted, u64::from(to) + 2)?;
         shipper.kill()?;
         self.rotate()?;
         self.write(self.part(75)..self.part(80))?;

@@ -30,6 +30,9 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+/// How often a consumer that waits for a dead letter looks whether it is to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 pub(crate) struct Consumer {
     pub(crate) rx: AckReceiver<LogRecord>,
     pub(crate) dir: PathBuf,
@@ -40,9 +43,6 @@ pub(crate) struct Consumer {
     /// The numbers of dead letters, as they are written down.
     pub(crate) set_aside: Receiver<u64>,
 }
-
-/// How often a consumer that waits for a dead letter looks whether it is to end.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Consumer {
     /// Delivers until the channel is closed and empty, or halted, or the destination is given up.
