@@ -128,6 +128,7 @@ impl Driver {
         DeadLetter {
             seq,
             incarnation: self.queue.incarnation(),
+            encoded_in: self.queue.incarnation(),
             attempts: self.now.finished.failures(seq),
             reason: "no".to_owned(),
             bytes: record(self.item(seq)),
@@ -192,7 +193,8 @@ impl Driver {
     fn requeued_block(&self, piece: &Piece) -> Arc<crate::block::Block> {
         let mut builder = BlockBuilder::with_origins(self.next_seq, 0, 64);
         for letter in piece.letters() {
-            builder.push_origin(letter.incarnation, letter.seq, &letter.bytes);
+            let id = (letter.incarnation, letter.seq);
+            builder.push_origin(id, letter.encoded_in, &letter.bytes);
         }
         self.seal(builder, self.queue.claimed_end())
     }
