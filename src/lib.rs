@@ -106,6 +106,7 @@ mod lead;
 mod ledger;
 mod letters;
 mod life;
+mod packer;
 #[cfg(any(feature = "crossbeam", feature = "tokio"))]
 pub mod pipe;
 mod queue;

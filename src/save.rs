@@ -6,6 +6,7 @@ use crate::error::{CodecError, HaltFault, HaltReport, StoreError, SyncError};
 use crate::event::Event;
 use crate::front::{Front, Origin, Run};
 use crate::ledger::Outcome;
+use crate::packer::{Admitted, Loose, Packer, places};
 use crate::refill::{Refill, decode_record, encode_item};
 use crate::route::Route;
 use crate::seq::Seq;
@@ -13,107 +14,12 @@ use crate::state::{Halted, Limits, Phase, State, Worker, Writer};
 use crate::sync;
 use crate::worker::{Room, Work};
 use std::collections::VecDeque;
-use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::vec;
 
 /// How long a halt waits for space or for a device that fails.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_millis(50);
-
-/// When something was admitted, milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug)]
-struct Admitted {
-    earliest: u64,
-    /// 0 where no age is limited.
-    latest: u64,
-}
-
-impl Admitted {
-    fn of(refill: &Refill) -> Self {
-        Self {
-            earliest: refill.earliest_ms(),
-            latest: refill.latest_ms(),
-        }
-    }
-}
-
-/// Blocks in the making from items that have their numbers already, by their numbers.
-struct Packer {
-    block_bytes: usize,
-    /// How far apart the times in one block may be.
-    spread_ms: Option<u64>,
-    /// What must be put between what is pushed, by its numbers.
-    between: Peekable<vec::IntoIter<Loose>>,
-    open: Option<BlockBuilder>,
-    done: Vec<Arc<BlockBuilder>>,
-}
-
-/// A record that is neither in front nor in refill.
-struct Loose {
-    seq: Seq,
-    record: Vec<u8>,
-    latest_ms: u64,
-}
-
-impl Packer {
-    fn new(limits: &Limits, between: Vec<Loose>) -> Self {
-        Self {
-            block_bytes: limits.block_bytes,
-            spread_ms: limits.spread_ms(),
-            between: between.into_iter().peekable(),
-            open: None,
-            done: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, seq: Seq, record: &[u8], admitted: Admitted) {
-        self.push_below(seq);
-        self.pack(seq, record, admitted);
-    }
-
-    fn push_below(&mut self, seq: Seq) {
-        while let Some(loose) = self.between.next_if(|loose| loose.seq < seq) {
-            let admitted = Admitted {
-                earliest: loose.latest_ms,
-                latest: loose.latest_ms,
-            };
-            self.pack(loose.seq, &loose.record, admitted);
-        }
-    }
-
-    fn pack(&mut self, seq: Seq, record: &[u8], admitted: Admitted) {
-        let spreads = |open: &BlockBuilder| {
-            let apart = admitted.latest.saturating_sub(open.earliest_ms());
-            self.spread_ms
-                .is_some_and(|most| apart > most.saturating_mul(2))
-        };
-        let continues = self.open.as_ref().is_some_and(|open| {
-            open.end() == seq && open.fits(record.len(), self.block_bytes) && !spreads(open)
-        });
-        if !continues {
-            self.close_block();
-        }
-        let open = self
-            .open
-            .get_or_insert_with(|| BlockBuilder::new(seq, admitted.earliest, self.block_bytes));
-        open.push(record);
-        if self.spread_ms.is_some() {
-            open.note_latest(admitted.latest);
-        }
-    }
-
-    fn close_block(&mut self) {
-        self.done.extend(self.open.take().map(Arc::new));
-    }
-
-    fn finish(mut self) -> Vec<Arc<BlockBuilder>> {
-        self.push_below(Seq::MAX);
-        self.close_block();
-        self.done
-    }
-}
 
 /// What a halt could not put on disk.
 struct Unsaved<T> {
@@ -598,26 +504,6 @@ impl<T> State<T> {
         loose.sort_by_key(|(loose, _)| loose.seq);
         loose
     }
-}
-
-/// One place in front: the number that stands there, and what is known of it.
-struct Place {
-    seq: Seq,
-    is_memory_only: bool,
-    admitted: Admitted,
-}
-
-fn places(runs: &VecDeque<Run>) -> impl Iterator<Item = Place> {
-    runs.iter().flat_map(|run| {
-        (run.first..run.first + run.len).map(|seq| Place {
-            seq,
-            is_memory_only: run.origin.is_memory_only(),
-            admitted: Admitted {
-                earliest: run.earliest_ms,
-                latest: run.latest_ms,
-            },
-        })
-    })
 }
 
 /// The items of a block that are still wanted, for a caller who can't have them saved.
