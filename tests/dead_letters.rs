@@ -130,7 +130,9 @@ fn items(letters: &[DeadLetter]) -> Vec<u64> {
 fn drain(channel: &Channel) -> Vec<u64> {
     channel.close();
     let rx = channel.acking_receiver();
-    rx.iter().map(Delivery::ack_and_take).collect()
+    let all = rx.iter().map(Delivery::ack_and_take).collect();
+    assert_conserved(&channel.stats());
+    all
 }
 
 #[test]

@@ -2,6 +2,9 @@
 #![cfg(all(feature = "sled", feature = "test-util"))]
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
+use common::assert_conserved;
 use overspill::{DiskBufferedChannel, Durability, Storage};
 use std::path::Path;
 
@@ -42,6 +45,7 @@ fn what_the_old_store_holds_comes_first_and_nothing_is_lost() {
             let rest: Vec<u64> = channel.receiver().iter().collect();
             assert_eq!(rest, (30..300).collect::<Vec<_>>(), "{old:?} to {new:?}");
             let stats = channel.stats();
+            assert_conserved(&stats);
             assert_eq!((stats.lost, stats.unaccounted, stats.pending), (0, 0, 0));
             channel.halt().unwrap();
 
@@ -50,6 +54,7 @@ fn what_the_old_store_holds_comes_first_and_nothing_is_lost() {
             assert_eq!(channel.stats().accepted, 300);
             channel.sender().send(300).unwrap();
             assert_eq!(channel.receiver().recv(), Ok(300));
+            assert_conserved(&channel.stats());
             channel.halt().unwrap();
         }
     }
@@ -71,6 +76,7 @@ fn a_crash_on_the_way_loses_nothing_that_was_confirmed() {
         channel.close();
         let rest: Vec<u64> = channel.receiver().iter().collect();
         assert_eq!(rest, (0..sent).collect::<Vec<_>>());
+        assert_conserved(&channel.stats());
         channel.halt().unwrap();
     }
 }
