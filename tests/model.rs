@@ -4,7 +4,7 @@
 mod common;
 
 use common::machine::Machine;
-use common::ops::{Disk, End, Op, Setup};
+use common::ops::{Deliveries, Disk, End, Op, Setup};
 use overspill::{Compression, Durability, FailOn, Storage, WhenFull};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -24,32 +24,48 @@ fn setups() -> impl Strategy<Value = Setup> {
     any::<(u8, u8)>().prop_map(|(code, arg)| Setup::decode(code, arg))
 }
 
-fn histories() -> impl Strategy<Value = Vec<Op>> {
-    let op = any::<(u8, u8)>().prop_map(|(code, arg)| Op::decode(code, arg));
+fn deliveries() -> impl Strategy<Value = Deliveries> {
+    any::<(u8, u8)>().prop_map(|(code, arg)| Deliveries::decode(code, arg))
+}
+
+fn histories(decode: fn(u8, u8) -> Op) -> impl Strategy<Value = Vec<Op>> {
+    let op = any::<(u8, u8)>().prop_map(move |(code, arg)| decode(code, arg));
     prop::collection::vec(op, 1..STEPS_MAX)
 }
 
-#[test]
-fn every_history_keeps_order_conservation_bounds_and_durability() {
+/// Returns how much it tried.
+fn run(setups: impl Strategy<Value = Setup>, decode: fn(u8, u8) -> Op) -> String {
     // A failing case becomes a named test below, so none is kept in a file.
     let config = Config {
         cases: cases(),
         failure_persistence: None,
+        max_shrink_time: 60_000,
         ..Config::default()
     };
     let (ran, steps) = (Cell::new(0), Cell::new(0));
-    let result = TestRunner::new(config).run(&(setups(), histories()), |(setup, ops)| {
+    let result = TestRunner::new(config).run(&(setups, histories(decode)), |(setup, ops)| {
         ran.set(ran.get() + 1);
         steps.set(steps.get() + ops.len());
         Machine::new(setup).run(&ops);
         Ok(())
     });
-    eprintln!("{} histories, {} steps", ran.get(), steps.get());
     match result {
-        Ok(()) => {}
+        Ok(()) => format!("{} histories, {} steps", ran.get(), steps.get()),
         Err(TestError::Fail(reason, (setup, ops))) => panic!("{reason}\n{setup:?}\n{ops:?}"),
         Err(error) => panic!("{error}"),
     }
+}
+
+#[test]
+fn every_history_keeps_order_conservation_bounds_and_durability() {
+    eprintln!("{}", run(setups(), Op::decode));
+}
+
+#[test]
+fn every_history_of_deliveries_has_each_item_in_exactly_one_place() {
+    let setups = (setups(), deliveries());
+    let setups = setups.prop_map(|(setup, deliveries)| setup.with_deliveries(deliveries));
+    eprintln!("{}", run(setups, Op::decode_any));
 }
 
 /// After a halt whose append had failed once, nobody could tell the items that the policy dropped from items that were at risk:
@@ -64,6 +80,7 @@ fn the_policy_drops_what_a_faulty_halt_had_saved() {
         memory_bytes_max: 256,
         disk: Disk::NoRoom(WhenFull::DropOldest),
         always_encode: false,
+        deliveries: Deliveries::default(),
     };
     Machine::new(setup).run(&[
         Op::Fail(FailOn::Append, ErrorKind::Other),

@@ -1,14 +1,13 @@
 //! Drives a real channel and its model through one history, and compares them after every step.
 
-use super::model::Model;
-use super::ops::{Disk, End, Op, Setup};
-use super::{FOR_EVER, Item, assert_conserved, block_on, poll_and_drop};
+use super::model::{Key, Model};
+use super::ops::{Deliveries, End, Op, Setup, ms};
+use super::{Item, assert_conserved};
 use overspill::{
-    DiskBufferedChannel, FailOn, HaltError, HaltReport, Receiver, RecvError, RecvStream,
-    RecvTimeoutError, Sender, Stats, SyncError, TrySendError,
+    AckReceiver, Batch, Delivery, DeliveryStream, DiskBufferedChannel, Receiver, RecvStream,
+    Sender, Stats,
 };
-use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Long enough for the worker to bring something, short enough to look again whether anything is left.
@@ -17,25 +16,35 @@ const HANDLES_MAX: usize = 3;
 
 pub(crate) struct Machine {
     pub(super) setup: Setup,
-    dir: TempDir,
-    open: Option<Open>,
+    pub(super) dir: TempDir,
+    pub(super) open: Option<Open>,
     pub(super) model: Model,
     next_id: u64,
     /// The channel's counters go back to what was written down, when it didn't end cleanly.
-    pristine: bool,
+    pub(super) pristine: bool,
+    /// `dropped` as far as the model knows of it.
+    pub(super) full_known: u64,
+    pub(super) expired_known: u64,
+    /// How many letters a process had requeued as it ended, if it was about to.
+    pub(super) requeued: usize,
+    pub(super) may_requeue: bool,
+    /// What waits after an opening is still to be found out: until then nothing of it can be too old.
+    pub(super) is_replaying: bool,
 }
 
 /// The handles of one incarnation.
 pub(super) struct Open {
-    channel: DiskBufferedChannel<Item>,
-    senders: Vec<Sender<Item>>,
-    receivers: Vec<Receiver<Item>>,
+    pub(super) channel: DiskBufferedChannel<Item>,
+    pub(super) senders: Vec<Sender<Item>>,
+    pub(super) receivers: Vec<Receiver<Item>>,
+    pub(super) acking: AckReceiver<Item>,
     pub(super) stream: Option<RecvStream<Item>>,
+    pub(super) deliveries: Option<DeliveryStream<Item>>,
+    pub(super) out: Vec<(Key, Delivery<Item>)>,
+    pub(super) batches: Vec<(Vec<Key>, Batch<Item>)>,
     pub(super) closed: bool,
     /// Faults were planned that may not have happened yet.
-    faulty: bool,
-    /// `dropped.full` as far as the model knows of it.
-    dropped_known: u64,
+    pub(super) faulty: bool,
 }
 
 /// Runs the history that `bytes` stand for.
@@ -43,26 +52,36 @@ pub(crate) fn run_bytes(bytes: &[u8]) {
     let mut pairs = bytes
         .chunks_exact(2)
         .filter_map(|pair| pair.first().zip(pair.get(1)));
-    let Some((code, arg)) = pairs.next() else {
+    let (Some(setup), Some(deliveries)) = (pairs.next(), pairs.next()) else {
         return;
     };
-    let setup = Setup::decode(*code, *arg);
-    let ops: Vec<Op> = pairs.map(|(code, arg)| Op::decode(*code, *arg)).collect();
+    let deliveries = Deliveries::decode(*deliveries.0, *deliveries.1);
+    let setup = Setup::decode(*setup.0, *setup.1).with_deliveries(deliveries);
+    let ops: Vec<Op> = pairs
+        .map(|(code, arg)| Op::decode_any(*code, *arg))
+        .collect();
     Machine::new(setup).run(&ops);
 }
 
 impl Machine {
     pub(crate) fn new(setup: Setup) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let mut model = Model::default();
+        model.max_age = setup.deliveries.max_age.map(ms);
         let mut machine = Self {
             setup,
             dir,
             open: None,
-            model: Model::default(),
+            model,
             next_id: 0,
             pristine: true,
+            full_known: 0,
+            expired_known: 0,
+            requeued: 0,
+            may_requeue: false,
+            is_replaying: false,
         };
-        machine.open(0);
+        machine.open();
         machine
     }
 
@@ -118,6 +137,14 @@ impl Machine {
             }
             Op::DropReceiver(pick) => drop_one(&mut self.now().receivers, pick),
             Op::Reopen(end) => self.reopen(end),
+            Op::Deliver(verb) => self.deliver(verb),
+            Op::Finish(finish, pick) => self.finish(finish, pick),
+            Op::FinishBatch(end, arg) => self.finish_batch(end, arg),
+            Op::Advance(times) => self.advance(times),
+            Op::Letters => drop(self.check_letters()),
+            Op::Requeue => self.requeue(),
+            Op::RequeueAndCrash(polls) => self.requeue_and_crash(polls),
+            Op::Purge => self.purge(),
         }
     }
 
@@ -157,199 +184,34 @@ impl Machine {
         Item::new(id, self.setup.pad(id))
     }
 
-    // ---- life -------------------------------------------------------------------------------
-
-    fn sync(&mut self, polls: Option<u8>) {
-        let channel = self.now().channel.clone();
-        let synced = match polls {
-            None => channel.sync(),
-            Some(polls) => match poll_and_drop(channel.sync_async(), usize::from(polls)) {
-                Some(synced) => synced,
-                None => return,
-            },
-        };
-        let stats = self.stats();
-        match synced {
-            Ok(()) => {
-                assert_eq!(stats.at_risk_items, 0, "{stats:?}");
-                self.model.confirm();
-            }
-            Err(SyncError::Store(error)) => {
-                assert!(
-                    self.now().faulty || self.setup.disk != Disk::Roomy,
-                    "{error}"
-                );
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    fn fail(&mut self, on: FailOn, kind: io::ErrorKind) {
-        // One at a time: each costs the back-off of a retry.
-        if !self.now().faulty {
-            self.now().faulty = true;
-            self.now().channel.fail_next(on, kind);
-        }
-    }
-
-    /// Opens the channel; the model knows of so many drops.
-    fn open(&mut self, dropped_known: u64) {
-        let mut builder = DiskBufferedChannel::builder(self.dir.path().join("spool"))
-            .memory_items(self.setup.memory_items)
-            .memory_bytes_max(self.setup.memory_bytes_max)
-            .block_bytes(64)
-            .segment_bytes(300)
-            .storage(self.setup.storage)
-            .compression(self.setup.compression)
-            .durability(self.setup.durability.clone())
-            .when_full(self.setup.disk.policy())
-            .disk_free_min(0);
-        if self.setup.always_encode {
-            builder = builder.always_encode();
-        }
-        match self.setup.disk {
-            Disk::Roomy => {}
-            Disk::Quota(_) => builder = builder.disk_bytes_max(1 << 20),
-            Disk::NoRoom(_) => builder = builder.disk_free_min(u64::MAX),
-        }
-        let channel = builder
-            .open()
-            .expect("the directory can be opened again at once");
-        self.open = Some(Open {
-            senders: vec![channel.sender()],
-            receivers: vec![channel.receiver()],
-            stream: None,
-            closed: false,
-            faulty: false,
-            // Less than that, when counters were not written down before the end.
-            dropped_known: channel.stats().dropped.full.min(dropped_known),
-            channel,
-        });
-    }
-
-    fn reopen(&mut self, end: End) {
-        let before = self.stats();
-        let Some(Open {
-            channel,
-            senders,
-            receivers,
-            stream,
-            faulty,
-            ..
-        }) = &mut self.open
-        else {
-            return;
-        };
-        let faulty = *faulty;
-        let ended = match end {
-            End::Halt => channel.halt(),
-            End::HaltAsync => block_on(channel.halt_async()),
-            End::Drain => channel.drain(Duration::ZERO),
-            End::HaltWith(count) => {
-                let ids = self.next_id..self.next_id + u64::from(count);
-                self.next_id = ids.end;
-                let items: Vec<Item> = ids.map(|id| Item::new(id, self.setup.pad(id))).collect();
-                for item in &items {
-                    self.model.admit(item.id);
-                }
-                channel.halt_with(items)
-            }
-            End::Drop => {
-                senders.clear();
-                receivers.clear();
-                *stream = None;
-                Ok(HaltReport::default())
-            }
-            End::Crash => {
-                channel.crash();
-                Ok(HaltReport::default())
-            }
-        };
-        if end != End::Drop {
-            self.check_halted(end);
-            self.note_dropped();
-        }
-        let clean = end != End::Crash && !faulty;
-        self.check_report(end, ended, faulty);
-        let dropped_known = self.now().dropped_known;
-        self.open = None;
-        self.open(dropped_known);
-        self.note_dropped();
-        self.note_replayed(
-            clean,
-            if end == End::Crash {
-                before.at_risk_items
-            } else {
-                0
-            },
-        );
-        self.check();
-    }
-
-    fn check_halted(&mut self, end: End) {
-        let (tx, rx) = (self.sender(0), self.receiver(0));
-        let item = self.item();
-        assert!(
-            matches!(tx.try_send(item), Err(TrySendError::Halted(_))),
-            "{end:?}"
-        );
-        assert_eq!(rx.recv(), Err(RecvError::Halted));
-    }
-
-    fn check_report(&self, end: End, ended: Result<HaltReport, HaltError<Item>>, faulty: bool) {
-        match ended {
-            Ok(report) => {
-                if let (Some(waiting), false) =
-                    (self.model.waiting(), matches!(end, End::Drop | End::Crash))
-                {
-                    assert_eq!(report.saved, waiting, "{end:?}");
-                }
-            }
-            Err(error) => {
-                assert!(faulty, "{error}");
-                assert_eq!(error.into_items(), [], "one fault makes nothing unsaveable");
-            }
-        }
-    }
-
-    /// What the new incarnation begins with.
-    fn note_replayed(&mut self, clean: bool, at_risk: u64) {
-        let open = self.open.as_ref().expect("it was opened a moment ago");
-        let report = open.channel.open_report();
-        assert!(
-            report.quarantined.is_empty() && report.lost.is_empty(),
-            "{report:?}"
-        );
-        let replayed = report.replayed;
-        if clean {
-            assert!(report.clean_shutdown, "{report:?}");
-            self.model.end_cleanly();
-        } else if self.setup.writes_ahead() {
-            self.pristine &= self.model.replay_all(replayed) && !self.setup.disk.drops();
-        } else {
-            self.pristine = false;
-            self.model.replay_some(at_risk);
-        }
-    }
-
     // ---- what holds at every moment ---------------------------------------------------------
 
-    /// Tells the model how many accepted items the policy has dropped.
-    pub(super) fn note_dropped(&mut self) {
-        let dropped = self.stats().dropped.full;
-        let known = std::mem::replace(&mut self.now().dropped_known, dropped);
-        self.model.drop_some(dropped - known);
+    /// Tells the model what has gone without being received. Returns the figures that say so.
+    pub(super) fn note_gone(&mut self) -> Stats {
+        let stats = self.stats();
+        let full = std::mem::replace(&mut self.full_known, stats.dropped.full);
+        self.model.drop_some(stats.dropped.full - full);
+        if !self.is_replaying {
+            let expired = std::mem::replace(&mut self.expired_known, stats.dropped.expired);
+            self.model.expire_some(stats.dropped.expired - expired);
+        }
+        self.model
+            .bury(stats.dead_lettered - self.model.dead_lettered);
+        stats
     }
 
-    fn check(&mut self) {
-        self.note_dropped();
-        let stats = self.stats();
+    /// Compares the figures of one moment with the model.
+    pub(super) fn check(&mut self) {
+        let stats = self.note_gone();
         assert_conserved(&stats);
         assert_eq!(stats.lost, 0, "nothing was damaged: {stats:?}");
+        let (memory_items, out_max) =
+            (self.setup.memory_items, self.setup.deliveries.in_flight_max);
         assert!(
-            stats.front_items <= self.setup.memory_items as u64,
+            stats.front_items <= (memory_items + out_max) as u64,
             "{stats:?}"
         );
+        assert!(stats.in_flight <= out_max as u64, "{stats:?}");
         if self.setup.writes_ahead() {
             assert_eq!(
                 (stats.at_risk_items, stats.unaccounted),
@@ -357,33 +219,14 @@ impl Machine {
                 "{stats:?}"
             );
         }
-        let is_still = stats.dropped.full == self.now().dropped_known;
-        if let Some(waiting) = self.model.waiting().filter(|_| is_still) {
-            assert_eq!(stats.pending, waiting, "{stats:?}");
+        if let Some(waiting) = self.model.waiting() {
+            assert_eq!(stats.pending, waiting, "{stats:?}\n{:?}", self.model);
         }
+        assert_eq!(stats.in_flight, self.model.out(), "{stats:?}");
+        assert_eq!(stats.redelivered, self.model.redelivered, "{stats:?}");
         if self.pristine {
             assert_eq!(stats.accepted, self.model.accepted, "{stats:?}");
             assert_eq!(stats.acknowledged, self.model.taken, "{stats:?}");
-        }
-    }
-
-    /// Takes everything that is left.
-    fn drain(&mut self) {
-        self.now().channel.close();
-        self.now().closed = true;
-        let began = Instant::now();
-        let rx = self.receiver(0);
-        loop {
-            match rx.recv_timeout(FOR_EVER) {
-                Ok(item) => {
-                    self.note_dropped();
-                    self.model.take(item.intact());
-                }
-                Err(RecvTimeoutError::Closed) => break self.note_ended(&RecvError::Closed),
-                Err(error) => panic!("{error}: {:?}", self.stats()),
-            }
-            self.check();
-            assert!(began.elapsed() < FOR_EVER, "it never ends");
         }
     }
 }

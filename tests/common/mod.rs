@@ -2,9 +2,13 @@
 //! and its model through one history.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+mod deliveries;
+mod letters;
+mod life;
 pub(crate) mod machine;
 pub(crate) mod model;
 pub(crate) mod ops;
+mod slot;
 mod verbs;
 
 use overspill::Stats;

@@ -4,6 +4,8 @@ use overspill::{Compression, Durability, FailOn, Storage, WhenFull};
 use std::io;
 use std::time::Duration;
 
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+
 /// What the disk takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disk {
@@ -38,6 +40,52 @@ pub(crate) struct Setup {
     pub(crate) memory_bytes_max: usize,
     pub(crate) disk: Disk,
     pub(crate) always_encode: bool,
+    pub(crate) deliveries: Deliveries,
+}
+
+/// What is set about deliveries, dead letters and age.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deliveries {
+    pub(crate) in_flight_max: usize,
+    pub(crate) max_attempts: Option<u32>,
+    /// After the first failure, and at most.
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) dead_letter_bytes_max: u64,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 1000,
+            max_attempts: None,
+            backoff: (Duration::ZERO, Duration::ZERO),
+            max_age: None,
+            dead_letter_bytes_max: 64 << 20,
+        }
+    }
+}
+
+impl Deliveries {
+    pub(crate) fn decode(code: u8, arg: u8) -> Self {
+        Self {
+            in_flight_max: match code & 7 {
+                few @ 0..=4 => 1 + usize::from(few),
+                _ => 1000,
+            },
+            max_attempts: match code >> 3 & 3 {
+                0 => None,
+                most => Some(u32::from(most)),
+            },
+            backoff: match code >> 5 & 3 {
+                0 => (2 * HOUR, 6 * HOUR),
+                _ => (Duration::ZERO, Duration::ZERO),
+            },
+            // The clock moves by five hours: far from this age, as far as ages are known.
+            max_age: arg.is_multiple_of(4).then_some(16 * HOUR),
+            dead_letter_bytes_max: if arg & 0x1c == 0 { 300 } else { 64 << 20 },
+        }
+    }
 }
 
 impl Setup {
@@ -75,7 +123,31 @@ impl Setup {
                 _ => Disk::Roomy,
             },
             always_encode: code & 0x70 == 0,
+            deliveries: Deliveries::default(),
         }
+    }
+
+    pub(crate) fn with_deliveries(self, deliveries: Deliveries) -> Self {
+        Self { deliveries, ..self }
+    }
+
+    /// True when nothing but their own limit keeps dead letters from being written.
+    pub(crate) fn takes_letters(&self) -> bool {
+        self.disk == Disk::Roomy
+    }
+
+    /// Failed deliveries that make an item a dead letter.
+    pub(crate) fn max_attempts(&self) -> Option<u32> {
+        self.deliveries
+            .max_attempts
+            .filter(|_| self.takes_letters())
+    }
+
+    /// How long an item waits after so many failures, in milliseconds.
+    pub(crate) fn backoff_ms(&self, failures: u32) -> u64 {
+        let (first, most) = self.deliveries.backoff;
+        let doubled = first * (1 << failures.saturating_sub(1).min(8));
+        ms(doubled.min(most))
     }
 
     pub(crate) fn writes_ahead(&self) -> bool {
@@ -147,6 +219,53 @@ pub(crate) enum Op {
     CloneReceiver(u8),
     DropReceiver(u8),
     Reopen(End),
+    Deliver(Verb),
+    Finish(Finish, u8),
+    FinishBatch(BatchEnd, u8),
+    /// So many times five hours pass.
+    Advance(u8),
+    Letters,
+    Requeue,
+    /// Polled so many times, and the process ends.
+    RequeueAndCrash(u8),
+    Purge,
+}
+
+/// How an item is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Recv,
+    TryRecv,
+    TryMany(u8),
+    /// Polled so many times, then dropped.
+    Async(u8),
+    ManyAsync(u8),
+    Stream,
+    Batch(u8),
+    BatchAsync(u8),
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    Ack,
+    AckSync,
+    AckAndTake,
+    Release,
+    DropPanicking,
+    Nack,
+    NackAfter,
+    DeadLetter,
+}
+
+/// What becomes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BatchEnd {
+    AckFirst,
+    Ack,
+    Release,
+    DropPanicking,
+    Split,
 }
 
 impl Op {
@@ -183,6 +302,52 @@ impl Op {
             _ => Self::Reopen(End::Crash),
         }
     }
+
+    /// As [`decode`](Self::decode), half of them about deliveries.
+    pub(crate) fn decode_any(code: u8, arg: u8) -> Self {
+        if code & 0x80 == 0 {
+            return Self::decode(code, arg);
+        }
+        match code % 64 {
+            0..=4 => Self::Deliver(Verb::Recv),
+            5..=8 => Self::Deliver(Verb::TryRecv),
+            9..=12 => Self::Deliver(Verb::TryMany(arg % 8)),
+            13..=14 => Self::Deliver(Verb::Async(arg % 4)),
+            15..=16 => Self::Deliver(Verb::ManyAsync(arg % 8)),
+            17..=18 => Self::Deliver(Verb::Stream),
+            19..=21 => Self::Deliver(Verb::Batch(arg)),
+            22..=23 => Self::Deliver(Verb::BatchAsync(arg)),
+            24..=28 => Self::Finish(Finish::Ack, arg),
+            29 => Self::Finish(Finish::AckSync, arg),
+            30 => Self::Finish(Finish::AckAndTake, arg),
+            31..=33 => Self::Finish(Finish::Release, arg),
+            34 => Self::Finish(Finish::DropPanicking, arg),
+            35..=37 => Self::Finish(Finish::Nack, arg),
+            38..=39 => Self::Finish(Finish::NackAfter, arg),
+            40..=42 => Self::Finish(Finish::DeadLetter, arg),
+            43 => Self::FinishBatch(BatchEnd::AckFirst, arg),
+            44 => Self::FinishBatch(BatchEnd::Ack, arg),
+            45 => Self::FinishBatch(BatchEnd::Release, arg),
+            46 => Self::FinishBatch(BatchEnd::DropPanicking, arg),
+            47 => Self::FinishBatch(BatchEnd::Split, arg),
+            48..=49 => Self::Advance(1 + arg % 3),
+            50 => Self::Letters,
+            51 => Self::Requeue,
+            52 => Self::RequeueAndCrash(arg % 8),
+            53 => Self::Purge,
+            54..=57 => Self::SendAll(arg % 16),
+            58..=59 => Self::TrySend(arg),
+            60 => Self::Sync,
+            61 => Self::Reopen(End::Halt),
+            62 => Self::Reopen(End::Crash),
+            _ => Self::TryRecv(arg),
+        }
+    }
+}
+
+/// Whole milliseconds.
+pub(super) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn fail_on(arg: u8) -> FailOn {

@@ -72,7 +72,12 @@ impl Machine {
         items.truncate(items.len() - rest.len());
         let all = matches!(sent, Some(Ok(_)));
         if let Some(Err(error)) = sent {
-            let back = items.pop().expect("an item came back, so one was taken");
+            // The last one that was taken, or one before it that is larger than what is left.
+            let index = match &error {
+                SendError::Full(back) => items.iter().position(|item| item == back),
+                _ => items.len().checked_sub(1),
+            };
+            let back = items.remove(index.expect("an item came back, so it was taken"));
             self.note_sent(&back, Err(error));
         } else if let Some(Ok(count)) = sent {
             assert_eq!((count, rest.len()), (items.len(), 0));
@@ -163,20 +168,26 @@ impl Machine {
             return self.try_recv(pick);
         }
         match self.receiver(pick).recv_timeout(FOR_EVER) {
-            Ok(item) => self.model.take(item.intact()),
+            Ok(item) => self.receive(item),
             Err(error) => panic!("{error}: {:?}", self.stats()),
         }
     }
 
-    /// Something waits, and no policy takes it away meanwhile.
-    fn is_sure_to_come(&self) -> bool {
-        let waits = self.model.waiting().is_some_and(|waiting| waiting > 0);
-        waits && self.setup.disk.policy() != WhenFull::DropOldest
+    /// Something waits that nothing takes away meanwhile, and no dead letter that finds no room stands before it.
+    pub(super) fn is_sure_to_come(&self) -> bool {
+        let is_free = self.model.doomed.is_empty();
+        is_free && self.model.has_any() && self.setup.disk.policy() != WhenFull::DropOldest
+    }
+
+    /// An item came out, acknowledged at that.
+    pub(super) fn receive(&mut self, item: Item) {
+        self.note_gone();
+        self.model.take(item.intact());
     }
 
     pub(super) fn try_recv(&mut self, pick: u8) {
         match self.receiver(pick).try_recv() {
-            Ok(item) => self.model.take(item.intact()),
+            Ok(item) => self.receive(item),
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Closed) => self.note_ended(&RecvError::Closed),
             Err(error) => panic!("{error}"),
@@ -210,13 +221,13 @@ impl Machine {
     fn note_many(&mut self, items: Vec<Item>, max: u8) {
         assert!(items.len() <= usize::from(max));
         for item in items {
-            self.model.take(item.intact());
+            self.receive(item);
         }
     }
 
     pub(super) fn recv_async(&mut self, polls: u8) {
         match poll_and_drop(self.receiver(polls).recv_async(), usize::from(polls)) {
-            Some(Ok(item)) => self.model.take(item.intact()),
+            Some(Ok(item)) => self.receive(item),
             Some(Err(error)) => self.note_ended(&error),
             None => {}
         }
@@ -237,7 +248,7 @@ impl Machine {
         let rx = self.receiver(0);
         let stream = self.now().stream.get_or_insert_with(|| rx.stream());
         match Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(item)) => self.model.take(item.intact()),
+            Poll::Ready(Some(item)) => self.receive(item),
             Poll::Ready(None) => self.note_ended(&RecvError::Closed),
             Poll::Pending => {}
         }
@@ -246,7 +257,7 @@ impl Machine {
     pub(super) fn note_ended(&mut self, error: &RecvError) {
         assert_eq!(*error, RecvError::Closed);
         assert!(self.now().closed, "only a closed channel ends");
-        self.note_dropped();
+        self.note_gone();
         self.model.end();
     }
 }
