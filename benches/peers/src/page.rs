@@ -21,10 +21,7 @@ pub(crate) fn picture() -> PathBuf {
 /// All tables, with what it takes to have them again.
 pub(crate) fn figures(args: &Args, tables: &[Table]) -> String {
     let gib: Vec<String> = args.gib.iter().map(u64::to_string).collect();
-    let tables: Vec<String> = tables
-        .iter()
-        .map(|table| table.render(args.bytes))
-        .collect();
+    let tables: Vec<String> = tables.iter().map(Table::render).collect();
     format!(
         "`cargo run --release -- {} {} {} --rounds {} --gib {}` in `benches/peers`, {}, on {}. Medians of {} interleaved rounds.\n\n{}",
         args.workload,

@@ -56,7 +56,11 @@ fn panel(area: &Area<'_>, table: &Table, (x, y): (i32, i32)) -> Result<(), Box<d
     let longest = values.fold(f64::MIN_POSITIVE, f64::max);
     for (line, at) in table.lines.iter().zip(0..) {
         let y = y + TITLE + at * LINE;
-        area.draw(&Text::new(line.name, (x + MARGIN, y), text.clone()))?;
+        area.draw(&Text::new(
+            line.name.as_str(),
+            (x + MARGIN, y),
+            text.clone(),
+        ))?;
         let (end, label) = match &line.answer {
             Ok(outcome) => {
                 let end = x + BAR_FROM + pixels(table.length(outcome) / longest);

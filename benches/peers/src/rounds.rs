@@ -73,7 +73,7 @@ type Runs = Result<Vec<Outcome>, String>;
 
 fn run_section(args: &Args, mut section: Section, root: &Path) -> io::Result<Vec<Table>> {
     if let Some(only) = &args.only {
-        section.rows.retain(|row| row.name.contains(only));
+        section.rows.retain(|row| row.name.contains(only.as_str()));
     }
     let mut runs: Vec<Vec<Runs>> = section
         .rows
@@ -111,13 +111,14 @@ fn run_row(
         if *step == Step::Write && round > 1 && section.steps.contains(&Step::Open) {
             continue;
         }
+        let (items, item_bytes) = row.work(section);
         let job = Job {
             section: section.key.to_owned(),
-            row: row.name.to_owned(),
+            row: row.name.clone(),
             verb: row.verb,
             step: *step,
-            items: (section.items / row.share).max(1),
-            item_bytes: section.item_bytes,
+            items,
+            item_bytes,
             dir: dir.to_owned(),
         };
         match run_child(&job)? {
@@ -129,7 +130,11 @@ fn run_row(
 }
 
 fn run_child(job: &Job) -> io::Result<Result<Outcome, String>> {
+    // Nobody waits for what somebody else has left to the kernel.
+    rustix::fs::sync();
+    // The same arguments, so that it has the same rows.
     let output = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
         .arg("--child")
         .arg(serde_json::to_string(job)?)
         .stderr(Stdio::inherit())
@@ -157,7 +162,8 @@ fn tables(section: &Section, runs: &[Vec<Runs>]) -> Vec<Table> {
     let table = |(at, step): (usize, &Step)| {
         let lines = section.rows.iter().zip(runs).filter_map(|(row, runs)| {
             let runs = runs.get(at)?;
-            Some(Line::new(row, runs.as_ref().map(Vec::as_slice)))
+            let (_, item_bytes) = row.work(section);
+            Some(Line::new(row, item_bytes, runs.as_ref().map(Vec::as_slice)))
         });
         let title = match step {
             Step::Write => format!("{}: write", section.title),

@@ -13,19 +13,21 @@ pub(crate) struct Table {
 
 /// The answer of one row.
 pub(crate) struct Line {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) kind: Kind,
     place: Place,
+    item_bytes: usize,
     /// Medians, or why there are none.
     pub(crate) answer: Result<Outcome, String>,
 }
 
 impl Line {
-    pub(crate) fn new(row: &Row, runs: Result<&[Outcome], &String>) -> Self {
+    pub(crate) fn new(row: &Row, item_bytes: usize, runs: Result<&[Outcome], &String>) -> Self {
         Self {
-            name: row.name,
+            name: row.name.clone(),
             kind: row.kind,
             place: row.place,
+            item_bytes,
             answer: runs.map_err(String::clone).and_then(summary),
         }
     }
@@ -128,12 +130,12 @@ impl Table {
     }
 
     /// As Markdown, which can be read as it is.
-    pub(crate) fn render(&self, item_bytes: usize) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut rows = vec![self.head()];
         for line in &self.lines {
             rows.push(match &line.answer {
-                Ok(outcome) => self.cells(line, outcome, item_bytes),
-                Err(why) => vec![line.name.to_owned(), why.clone()],
+                Ok(outcome) => self.cells(line, outcome),
+                Err(why) => vec![line.name.clone(), why.clone()],
             });
         }
         format!("### {}\n\n{}", self.title, aligned(rows))
@@ -180,7 +182,7 @@ impl Table {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    fn cells(&self, line: &Line, outcome: &Outcome, item_bytes: usize) -> Vec<String> {
+    fn cells(&self, line: &Line, outcome: &Outcome) -> Vec<String> {
         let speed = self.speed(outcome);
         let rival = self.best(|other| other.kind == Kind::Peer && other.place == line.place);
         let rival = rival.filter(|_| line.kind != Kind::Floor);
@@ -189,7 +191,7 @@ impl Table {
         let rss = format!("{:.1}", real(outcome.rss) / 1_048_576.0);
         let disk = format!("{:.1}", real(outcome.disk) / 1e6);
         let cpu = outcome.cpu / real(outcome.items.max(1));
-        let mut cells = vec![line.name.to_owned()];
+        let mut cells = vec![line.name.clone()];
         if self.step != Step::Open {
             cells.push(rate(real(outcome.items)));
         }
@@ -207,7 +209,7 @@ impl Table {
                 format!("{:.0}", cpu * 1e9),
                 rss,
                 disk,
-                written(outcome, item_bytes),
+                written(outcome, line.item_bytes),
             ]),
         }
         cells

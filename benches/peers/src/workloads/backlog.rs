@@ -46,7 +46,10 @@ fn floor(job: &Job) -> Outcome {
     }
 }
 
-fn backlog<X: Tx<Bytes>, R: Rx<Bytes>>(job: &Job, open: impl FnOnce(&Path) -> (X, R)) -> Outcome {
+pub(super) fn backlog<X: Tx<Bytes>, R: Rx<Bytes>>(
+    job: &Job,
+    open: impl FnOnce(&Path) -> (X, R),
+) -> Outcome {
     match job.step {
         Step::Read => read(job, open),
         _ => write(job, open),

@@ -1,6 +1,7 @@
 //! The workloads, one file each: what is done, and the rows of who does it.
 
 mod backlog;
+mod curve;
 mod durable;
 mod live;
 mod open;
@@ -24,12 +25,14 @@ pub(crate) struct Section {
 
 /// One line of a table.
 pub(crate) struct Row {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) place: Place,
     pub(crate) verb: Verb,
     /// A slow peer gets one item in so many.
-    pub(crate) share: u64,
+    share: u64,
+    /// Items and their bytes, where they aren't the section's.
+    scale: Option<(u64, usize)>,
     pub(crate) run: Run,
 }
 
@@ -55,44 +58,58 @@ pub(crate) enum Run {
 }
 
 impl Row {
-    fn new(kind: Kind, place: Place, name: &'static str, verb: Verb, run: Run) -> Self {
+    fn new(kind: Kind, place: Place, name: &str, verb: Verb, run: Run) -> Self {
         Self {
-            name,
+            name: name.to_owned(),
             kind,
             place,
             verb,
             share: 1,
+            scale: None,
             run,
         }
     }
 
-    fn ours(place: Place, name: &'static str, verb: Verb, run: fn(&Job) -> Outcome) -> Self {
+    fn ours(place: Place, name: &str, verb: Verb, run: fn(&Job) -> Outcome) -> Self {
         Self::new(Kind::Ours, place, name, verb, Run::Does(run))
     }
 
-    fn memory(name: &'static str, verb: Verb, run: fn(&Job) -> Outcome) -> Self {
+    fn memory(name: &str, verb: Verb, run: fn(&Job) -> Outcome) -> Self {
         Self::new(Kind::Peer, Place::Memory, name, verb, Run::Does(run))
     }
 
-    fn disk(name: &'static str, verb: Verb, run: fn(&Job) -> Outcome) -> Self {
+    fn disk(name: &str, verb: Verb, run: fn(&Job) -> Outcome) -> Self {
         Self::new(Kind::Peer, Place::Disk, name, verb, Run::Does(run))
     }
 
-    fn floor(name: &'static str, run: fn(&Job) -> Outcome) -> Self {
+    fn floor(name: &str, run: fn(&Job) -> Outcome) -> Self {
         Self::new(Kind::Floor, Place::Disk, name, Verb::Many, Run::Does(run))
     }
 
-    fn cannot(place: Place, name: &'static str, why: &'static str) -> Self {
+    fn cannot(place: Place, name: &str, why: &'static str) -> Self {
         Self::new(Kind::Peer, place, name, Verb::One, Run::Cannot(why))
     }
 
     fn share(self, share: u64) -> Self {
         Self { share, ..self }
     }
+
+    fn of(self, items: u64, item_bytes: usize) -> Self {
+        let scale = Some((items, item_bytes));
+        Self { scale, ..self }
+    }
+
+    /// How many items of how many bytes it gets in a section.
+    pub(crate) fn work(&self, section: &Section) -> (u64, usize) {
+        let (items, bytes) = self.scale.unwrap_or((section.items, section.item_bytes));
+        ((items / self.share).max(1), bytes)
+    }
 }
 
 /// The names on the command line, in the order of the page.
-pub(crate) const WORKLOADS: [&str; 6] = ["live", "backlog", "overflow", "durable", "wake", "open"];
+pub(crate) const WORKLOADS: [&str; 7] = [
+    "live", "backlog", "overflow", "durable", "wake", "open", "curve",
+];
 
 /// What a workload consists of.
 pub(crate) fn sections(workload: &str, args: &Args) -> Vec<Section> {
@@ -102,6 +119,7 @@ pub(crate) fn sections(workload: &str, args: &Args) -> Vec<Section> {
         "overflow" => overflow::sections(args),
         "durable" => durable::sections(args),
         "wake" => wake::sections(args),
-        _ => open::sections(args),
+        "open" => open::sections(args),
+        _ => curve::sections(args),
     }
 }
