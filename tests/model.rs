@@ -13,11 +13,12 @@ use std::io::ErrorKind;
 
 const STEPS_MAX: usize = 60;
 
+/// Of each kind of history.
 fn cases() -> u32 {
     std::env::var("OVERSPILL_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())
-        .unwrap_or(500)
+        .unwrap_or(250)
 }
 
 fn setups() -> impl Strategy<Value = Setup> {
