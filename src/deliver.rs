@@ -309,6 +309,7 @@ impl<T> State<T> {
             });
         }
         self.letters_error = None;
+        self.are_letters_full = false;
         self.recv_waiters.wake_all(wakes);
     }
 }

@@ -192,7 +192,9 @@ impl<T> Work<'_, T> {
     }
 
     fn note_letters_trouble(&mut self, error: &StoreError) {
+        let is_limit = matches!(error, StoreError::DeadLettersFull { .. });
         self.shared.enter(|state, _| {
+            state.are_letters_full = is_limit;
             if state.letters_error.is_none() {
                 state.letters_error = Some(ErrorReport::new(error));
                 state.events.push(Event::Trouble(error.clone()));

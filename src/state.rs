@@ -166,8 +166,10 @@ pub(crate) struct State<T> {
     pub(crate) suspects: Suspects,
     /// Items that are to be written down as dead letters.
     pub(crate) doomed: DoomedQueue,
-    /// Why dead letters can't be written down. Delivery pauses meanwhile.
+    /// Why dead letters can't be written down.
     pub(crate) letters_error: Option<ErrorReport>,
+    /// They have used up their limit. Delivery pauses until some are requeued or purged.
+    pub(crate) are_letters_full: bool,
     pub(crate) errands: Errands,
     /// Somebody holds the head of refill, or the whole front, outside the lock.
     pub(crate) refilling: bool,
@@ -283,6 +285,7 @@ impl<T> State<T> {
             suspects: Suspects::default(),
             doomed: DoomedQueue::new(limits.refill_max),
             letters_error: None,
+            are_letters_full: false,
             errands: Errands::default(),
             refilling: false,
             reserved: 0,

@@ -160,8 +160,9 @@ impl<T> State<T> {
         if self.limits.max_age_ms.is_some() {
             self.expire(wakes);
         }
-        if self.doomed.are_too_many() || self.letters_error.is_some() {
-            // Dead letters that can't be written: what comes next could be one, too.
+        if self.doomed.are_too_many() || self.are_letters_full {
+            // Dead letters that find no room: what comes next could be one, too. On a full disk, on the other hand, taking
+            // items is what makes room.
             return Take::Wait;
         }
         if let Some(taken) = pop(self, wakes) {

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
 use std::cell::Cell;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 const STEPS_MAX: usize = 60;
 
@@ -88,4 +89,27 @@ fn the_policy_drops_what_a_faulty_halt_had_saved() {
         Op::Reopen(End::HaltWith(3)),
         Op::Send(0),
     ]);
+}
+
+/// An item that a crash had taken was old by the end: the model took it for one of those that were dropped for their age, and
+/// had one too few for the others.
+#[test]
+fn what_a_crash_took_is_not_counted_as_too_old() {
+    let setup = Setup {
+        storage: Storage::Sled,
+        compression: Compression::None,
+        durability: Durability::Spill,
+        memory_items: 1,
+        memory_bytes_max: 256,
+        disk: Disk::Quota(WhenFull::Block),
+        always_encode: false,
+        deliveries: Deliveries {
+            max_age: Some(Duration::from_secs(16 * 3600)),
+            ..Deliveries::default()
+        },
+    };
+    let mut ops = vec![Op::Send(0), Op::Reopen(End::Crash)];
+    ops.extend([Op::Send(0), Op::Send(0), Op::Send(0)]);
+    ops.extend([Op::Advance(2), Op::Advance(2)]);
+    Machine::new(setup).run(&ops);
 }

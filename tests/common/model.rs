@@ -145,15 +145,16 @@ impl Model {
         };
         match slot.claim {
             Claim::Finished => tally.doubt(),
+            // A crash may have taken it before it was too old.
+            Claim::AtRisk if self.risk > 0 => {
+                self.risk -= 1;
+                tally.doubt();
+            }
             // Only what is too old can have been dropped for that.
             Claim::Due | Claim::AtRisk if has_expired => {
                 tally.count -= 1;
                 // Nobody wrote that down.
                 self.finished.push((key, slot));
-            }
-            Claim::AtRisk if self.risk > 0 => {
-                self.risk -= 1;
-                tally.doubt();
             }
             Claim::Due | Claim::AtRisk if tally.count > 0 => tally.count -= 1,
             claim => panic!("{} was {claim:?}, and {instead} instead: {slot:?}", slot.id),
