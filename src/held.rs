@@ -228,15 +228,26 @@ impl<T> Held<T> {
         self.copies.mark_stored(seqs);
     }
 
-    /// Takes out what waits and only memory has.
-    pub(crate) fn take_unsaved(&mut self) -> Vec<(Seq, T)> {
+    /// Takes out what waits and only memory has. The others go to `discarded`, to be dropped outside the lock.
+    pub(crate) fn take_unsaved(&mut self, discarded: &mut Vec<T>) -> Vec<(Seq, T)> {
         let waiting = std::mem::take(&mut self.ready)
             .into_values()
             .chain(std::mem::take(&mut self.delayed).into_values());
-        waiting
-            .filter(|parcel| self.copies.is_unsaved(&parcel.slip))
-            .map(|parcel| (parcel.slip.seq, parcel.item))
-            .collect()
+        let mut unsaved = Vec::new();
+        for Parcel { item, slip } in waiting {
+            if self.copies.is_unsaved(&slip) {
+                unsaved.push((slip.seq, item));
+            } else {
+                discarded.push(item);
+            }
+        }
+        unsaved
+    }
+
+    /// What is out counts as waiting from now on: a halt saves it, and it is too late for its consumer. How many those
+    /// are.
+    pub(crate) fn recall(&mut self) -> u64 {
+        std::mem::take(&mut self.out)
     }
 }
 
@@ -447,8 +458,12 @@ mod tests {
         let mut slip = Slip::new(4, Origin::Direct, 0);
         held.take_out(&mut slip);
         held.deposit(&slip, None);
+        let out_stored = out(&mut held, 5, Origin::Stored);
         assert_eq!(held.unsaved().first().unwrap().record, None);
         held.put_back(Parcel { item: 44, slip }, Some(1));
-        assert_eq!(held.take_unsaved(), [(4, 44)]);
+        held.put_back(out_stored, None);
+        let mut discarded = Vec::new();
+        assert_eq!(held.take_unsaved(&mut discarded), [(4, 44)]);
+        assert_eq!(discarded, [5]);
     }
 }

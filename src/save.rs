@@ -41,6 +41,8 @@ impl<T> Work<'_, T> {
     pub(crate) fn save(mut self) {
         let began = sync::now();
         let deadline = began + GIVE_UP_AFTER;
+        // Some of these may be given up below: then they are neither out nor pending.
+        let in_flight = self.shared.enter(|state, _| state.held.recall());
         let mut unsaved = Unsaved {
             items: Vec::new(),
             unnumbered: Vec::new(),
@@ -56,7 +58,7 @@ impl<T> Work<'_, T> {
         let saved = self.finish_halt(&mut unsaved);
         let report = HaltReport {
             saved,
-            in_flight: self.shared.state.lock().held.out(),
+            in_flight,
             elapsed: began.elapsed(),
         };
         self.end(report, unsaved, &lost);
@@ -151,7 +153,7 @@ impl<T> Work<'_, T> {
                 std::mem::take(&mut state.refill),
                 state.limits,
                 state.ledger.clone(),
-                state.held.take_unsaved(),
+                state.held.take_unsaved(&mut state.discarded),
             )
         });
         let mut packer = Packer::new(&limits, self.encodable(unsaved));
@@ -465,12 +467,17 @@ impl<T> State<T> {
 
     /// The items that only memory has, for a caller who can't have them saved.
     pub(crate) fn take_memory_only(&mut self) -> Vec<T> {
-        let waiting = self.held.take_unsaved();
+        let waiting = self.held.take_unsaved(&mut self.discarded);
         let (items, runs) = std::mem::take(&mut self.front).into_parts();
         let front = places(&runs).zip(items);
-        let front = front.filter(|(place, _)| place.is_memory_only);
+        let (front, stored): (Vec<_>, Vec<_>) = front.partition(|(place, _)| place.is_memory_only);
+        // Dropping an item is foreign code.
+        self.discarded
+            .extend(stored.into_iter().map(|(_, item)| item));
         let waiting = waiting.into_iter().map(|(_, item)| item);
-        waiting.chain(front.map(|(_, item)| item)).collect()
+        waiting
+            .chain(front.into_iter().map(|(_, item)| item))
+            .collect()
     }
 
     /// What only memory has and is neither in front nor in refill, and whether it could be encoded.
