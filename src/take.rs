@@ -471,7 +471,8 @@ impl<T> State<T> {
     /// A waiting receiver leaves: if it had been woken, another one may go on.
     pub(crate) fn leave_receivers(&mut self, places: &mut Places, wakes: &mut Wakes) {
         if self.recv_waiters.leave(&mut places.items, wakes) {
-            self.recv_waiters.wake_one(wakes);
+            // It may have been woken for what came back, which those may take, too, who wait for room.
+            self.wake_for_ready(1, wakes);
         }
         if self.limit_waiters.leave(&mut places.limit, wakes) {
             self.limit_waiters.wake_one(wakes);

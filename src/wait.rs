@@ -99,10 +99,9 @@ impl WaitList {
         false
     }
 
-    pub(crate) fn wake(&mut self, count: usize, wakes: &mut Wakes) {
-        for _ in 0..count.min(self.waiting.len()) {
-            self.wake_one(wakes);
-        }
+    /// Wakes as many; how many of them will surely act on it.
+    pub(crate) fn wake(&mut self, count: usize, wakes: &mut Wakes) -> usize {
+        (0..count).take_while(|_| self.wake_one(wakes)).count()
     }
 
     pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
