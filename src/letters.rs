@@ -9,7 +9,7 @@ use crate::ledger::Outcome;
 use crate::seq::Seq;
 use crate::state::{Phase, State};
 use crate::stats::ErrorReport;
-use crate::wait::{Ticket, block_until};
+use crate::wait::{Ticket, Wakes, block_until};
 use crate::worker::{Room, Work};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -300,7 +300,10 @@ impl<T> Work<'_, T> {
     /// As [`finish_requeue`](Self::finish_requeue), after a write that had to be tried again.
     pub(crate) fn finish_requeue_later(&mut self) {
         match self.finish_requeue() {
-            Ok(()) => self.desk.finishing.reset(),
+            Ok(()) => {
+                self.desk.finishing.reset();
+                self.shared.enter(State::end_letters_trouble);
+            }
             Err(error) => {
                 self.desk.finishing.later();
                 self.note_letters_trouble(&error);
@@ -320,6 +323,13 @@ impl<T> Work<'_, T> {
 }
 
 impl<T> State<T> {
+    /// Letters can be dealt with again, unless some wait that could not be written.
+    fn end_letters_trouble(&mut self, wakes: &mut Wakes) {
+        if self.doomed.is_empty() && self.letters_error.take().is_some() {
+            self.recv_waiters.wake_all(wakes);
+        }
+    }
+
     /// What is written down next.
     fn next_letters(&self) -> Vec<DeadLetter> {
         let mut bytes = 0;
