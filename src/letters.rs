@@ -242,6 +242,12 @@ impl<T> Work<'_, T> {
         let mut left = self.desk.queue.letters()?.count()?;
         // Items that become letters meanwhile are not among those that were meant.
         while left > 0 {
+            if self.shared.enter(|state, _| state.phase != Phase::Open) {
+                // Whoever asked was told. The rest are letters still.
+                let dir = &self.shared.settings.dir;
+                let halted = io::ErrorKind::Interrupted.into();
+                return Err(StoreError::io("requeue the dead letters of", dir, halted));
+            }
             let Some(piece) = self.next_piece()? else {
                 break;
             };
