@@ -559,8 +559,11 @@ impl<T> Work<'_, T> {
     }
 
     fn tidy(&mut self, ledger: &Ledger) {
-        if self.desk.requeueing.is_some() {
-            // What tells a later process that letters became items must stay until the letters are gone.
+        if let Some(end) = self.desk.requeueing
+            && self.shared.enter(|state, _| state.disk_end() >= end)
+        {
+            // What tells a later process that letters became items must stay until the letters are gone. Before it is on
+            // disk nobody can have finished it, and the space may be what it waits for.
             return;
         }
         let tidied = self.desk.queue.checkpoint(ledger).and_then(|()| {
