@@ -219,15 +219,11 @@ impl<T> Shared<T> {
                     .result
                     .clone()
                     .map_or(Ok(()), |error| Err(AckError::Unconfirmed(error)))
-            } else if state
-                .halted
-                .as_ref()
-                .is_some_and(|halted| halted.fault.is_none())
-            {
-                // A halt puts everything on the device.
-                Ok(())
             } else if let Some(fault) = state.failure() {
                 Err(AckError::Unconfirmed(fault))
+            } else if state.halted.is_some() {
+                // A halt whose store works puts everything on the device, also where items could not be encoded.
+                Ok(())
             } else {
                 state.life_waiters.register(ticket, waker, wakes);
                 return Poll::Pending;
