@@ -6,6 +6,7 @@
 
 use crate::sync::{self, Thread};
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
@@ -191,7 +192,10 @@ impl Drop for Wakes {
     fn drop(&mut self) {
         // Nearly always there is nobody.
         if !self.wake.is_empty() {
-            self.wake.drain(..).for_each(Waker::wake);
+            for waker in self.wake.drain(..) {
+                // A runtime's panic is its own trouble: the next one in the list is another's.
+                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
         }
     }
 }
