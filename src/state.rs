@@ -551,6 +551,14 @@ impl<T> State<T> {
         }
     }
 
+    /// Nobody works any more. A thread that rests while a sender worked ends, too: whoever halts waits for it.
+    pub(crate) fn end_worker(&mut self, wakes: &mut Wakes) {
+        let worker = std::mem::replace(&mut self.worker, Worker::Gone);
+        if let Worker::Parked(waker) | Worker::Led(waker, _) = worker {
+            wakes.add(waker);
+        }
+    }
+
     /// Read-ahead has room and there is something to read.
     pub(crate) fn wants_read(&self) -> bool {
         self.has_backlog()

@@ -81,7 +81,7 @@ pub(crate) fn note_panic<T>(shared: &Arc<Shared<T>>) {
             ..HaltReport::default()
         };
         state.phase = Phase::Halted;
-        state.worker = Worker::Gone;
+        state.end_worker(wakes);
         state.fault = Some(fault.clone());
         let items = state.take_memory_only();
         state.halted = Some(Halted {
