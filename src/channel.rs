@@ -292,10 +292,10 @@ macro_rules! life {
             pub fn drain(&self, timeout: Duration) -> Result<HaltReport, HaltError<T>> {
                 let shared = &self.handle.shared;
                 shared.close();
-                let deadline = sync::now() + timeout;
+                let deadline = sync::now().checked_add(timeout);
                 let mut ticket = Ticket::default();
                 if !Listener::is_running_here() {
-                    block_until(Some(deadline), |waker| {
+                    block_until(deadline, |waker| {
                         shared.poll_drained(deadline, &mut ticket, waker)
                     });
                 }
@@ -315,7 +315,7 @@ macro_rules! life {
             pub async fn drain_async(&self, timeout: Duration) -> Result<HaltReport, HaltError<T>> {
                 let shared = &self.handle.shared;
                 shared.close();
-                let deadline = sync::now() + timeout;
+                let deadline = sync::now().checked_add(timeout);
                 LifeWait::new(shared, |ticket, waker| {
                     shared.poll_drained(deadline, ticket, waker)
                 })

@@ -90,6 +90,9 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The wait after so many failures.
     pub(crate) fn after(self, failures: u32) -> Duration {
+        if self.first.is_zero() {
+            return Duration::ZERO;
+        }
         let factor = 1_u32.checked_shl(failures.saturating_sub(1));
         let delay = factor.and_then(|factor| self.first.checked_mul(factor));
         delay.unwrap_or(self.most).min(self.most)

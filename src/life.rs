@@ -156,10 +156,10 @@ impl<T> Shared<T> {
         });
     }
 
-    /// Ready when nothing is left, when the channel was halted, or at `deadline`.
+    /// Ready when nothing is left, when the channel was halted, or at `deadline`; without one, it may take for ever.
     pub(crate) fn poll_drained(
         self: &Arc<Self>,
-        deadline: Instant,
+        deadline: Option<Instant>,
         ticket: &mut Ticket,
         waker: &Waker,
     ) -> Poll<()> {
@@ -167,13 +167,13 @@ impl<T> Shared<T> {
             let over = (state.is_drained() && state.held.out() == 0)
                 || state.phase != Phase::Open
                 || state.receivers == 0
-                || sync::now() >= deadline;
+                || deadline.is_some_and(|deadline| sync::now() >= deadline);
             if over {
                 state.life_waiters.leave(ticket, wakes);
                 return Poll::Ready(());
             }
             state.life_waiters.register(ticket, waker, wakes);
-            state.deadline = Some(state.deadline.map_or(deadline, |held| held.min(deadline)));
+            state.deadline = state.deadline.into_iter().chain(deadline).min();
             state.kick(wakes);
             Poll::Pending
         })

@@ -389,7 +389,7 @@ impl<T> Work<'_, T> {
     /// When what was written must be on the device.
     fn flush_at(&self) -> Option<Instant> {
         let within = self.shared.settings.sync_within()?;
-        let due = self.desk.unsynced_since? + within;
+        let due = self.desk.unsynced_since?.checked_add(within)?;
         Some(self.desk.syncing.at.map_or(due, |retry| retry.max(due)))
     }
 
