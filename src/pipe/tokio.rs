@@ -242,8 +242,9 @@ impl<T: Send + 'static> Outlet<T> {
 
 /// What is not in the sink any more was taken. A sink whose consumer is gone takes nothing.
 fn settle<T>(end: &End<T>, sink: &mpsc::Sender<T>, out: &mut VecDeque<Slip>) {
+    // In this order: a consumer that goes away gives the places of what it never took back.
+    let here = sink.max_capacity() - sink.capacity();
     if !sink.is_closed() {
-        let here = sink.max_capacity() - sink.capacity();
         let taken = out.len().saturating_sub(here);
         // After a halt it is too late: then they come again.
         let _ = end.shared.acknowledge(out.drain(..taken));
