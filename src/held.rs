@@ -155,6 +155,7 @@ impl<T> Held<T> {
             return None;
         }
         let parcel = first.remove();
+        self.forget_origins(parcel.slip.seq);
         self.copies.free(&parcel.slip);
         Some(parcel)
     }
