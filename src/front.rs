@@ -54,6 +54,7 @@ pub(crate) struct Taken<T> {
     pub(crate) origin: Origin,
     pub(crate) bytes: u64,
     pub(crate) incarnation: u64,
+    pub(crate) earliest_ms: u64,
     pub(crate) latest_ms: u64,
 }
 
@@ -130,6 +131,7 @@ impl<T> Front<T> {
             origin: run.origin,
             bytes,
             incarnation: run.incarnation,
+            earliest_ms: run.earliest_ms,
             latest_ms: run.latest_ms,
         };
         run.first += 1;

@@ -24,7 +24,9 @@ pub(crate) struct Slip {
     pub(crate) origin: Origin,
     /// Encoded bytes, 0 where it was never encoded.
     pub(crate) bytes: u32,
-    /// Admission at the latest, milliseconds since the Unix epoch; 0 where no age is limited.
+    /// Admission at the earliest, milliseconds since the Unix epoch.
+    pub(crate) earliest_ms: u64,
+    /// Admission at the latest, likewise; 0 where no age is limited.
     pub(crate) latest_ms: u64,
     /// Deliveries of it that failed.
     pub(crate) failures: u32,
@@ -43,6 +45,7 @@ impl Slip {
             incarnation: 0,
             origin,
             bytes,
+            earliest_ms: 0,
             latest_ms: 0,
             failures: 0,
             is_repeat: false,
@@ -93,6 +96,12 @@ impl<T> Held<T> {
     /// Items that came back and wait here.
     pub(crate) fn waiting(&self) -> usize {
         self.ready.len() + self.delayed.len()
+    }
+
+    /// When the oldest of these was admitted at the earliest.
+    pub(crate) fn earliest_ms(&self) -> Option<u64> {
+        let waiting = self.ready.values().chain(self.delayed.values());
+        waiting.map(|parcel| parcel.slip.earliest_ms).min()
     }
 
     pub(crate) fn has_ready(&self) -> bool {

@@ -99,6 +99,10 @@ impl<T> State<T> {
         let front = self.front.oldest().map(|run| run.earliest_ms);
         let refill = self.refill.front().map(crate::refill::Refill::earliest_ms);
         let earliest = front.or(refill).unwrap_or(self.front_empty_ms);
+        let earliest = self
+            .held
+            .earliest_ms()
+            .map_or(earliest, |held| held.min(earliest));
         Some(Duration::from_millis(
             self.clock.wall_ms().saturating_sub(earliest),
         ))

@@ -214,11 +214,13 @@ impl<T> State<T> {
             origin,
             bytes,
             incarnation,
+            earliest_ms,
             latest_ms,
         } = self.front.pop()?;
         // `item_bytes_max` is far below 4 GiB.
         let mut slip = Slip::new(seq, origin, u32::try_from(bytes).unwrap_or(u32::MAX));
         slip.incarnation = incarnation;
+        slip.earliest_ms = earliest_ms;
         slip.latest_ms = latest_ms;
         slip.failures = self.ledger.failures(seq);
         self.held.take_out(&mut slip);
