@@ -165,7 +165,12 @@ impl<T> Work<'_, T> {
     pub(crate) fn set_aside(&mut self) {
         if let Err(error) = self.write_letters() {
             self.desk.setting_aside.later();
-            self.note_letters_trouble(&error);
+            if error.is_full() && !matches!(error, StoreError::DeadLettersFull { .. }) {
+                // Delivery goes on: it is what makes room. It pauses when too much waits to be written.
+                self.note_trouble(&error);
+            } else {
+                self.note_letters_trouble(&error);
+            }
         } else {
             self.desk.setting_aside.reset();
         }
