@@ -294,7 +294,7 @@ impl<T> State<T> {
     pub(crate) fn finish_doomed(&mut self, seqs: &[Seq], wakes: &mut Wakes) {
         for seq in seqs {
             self.finish(*seq..*seq + 1, Outcome::DeadLettered, wakes);
-            self.held.forget_origins(*seq);
+            self.held.forget_origins(*seq..*seq + 1);
         }
         for doomed in self.doomed.remove(seqs.len()) {
             if !doomed.origin.is_memory_only() {

@@ -164,7 +164,7 @@ impl<T> Held<T> {
             return None;
         }
         let parcel = first.remove();
-        self.forget_origins(parcel.slip.seq);
+        self.forget_origins(parcel.slip.seq..parcel.slip.seq + 1);
         self.copies.free(&parcel.slip);
         Some(parcel)
     }

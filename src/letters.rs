@@ -337,6 +337,7 @@ impl<T> State<T> {
     /// Letters can be dealt with again, unless some wait that could not be written.
     fn end_letters_trouble(&mut self, wakes: &mut Wakes) {
         if self.doomed.is_empty() && self.letters_error.take().is_some() {
+            self.are_letters_full = false;
             self.recv_waiters.wake_all(wakes);
         }
     }
