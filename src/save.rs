@@ -350,6 +350,7 @@ impl<T> Work<'_, T> {
                 return None;
             }
             state.refilling = true;
+            state.lent_at_risk = state.front.memory_only();
             let front = std::mem::take(&mut state.front);
             Some((
                 front,
@@ -445,6 +446,7 @@ impl<T> State<T> {
         wakes: &mut crate::wait::Wakes,
     ) {
         self.refilling = false;
+        self.lent_at_risk = 0;
         let mut front = Front::default();
         let mut items = items.into_iter();
         for mut run in runs {

@@ -173,6 +173,8 @@ pub(crate) struct State<T> {
     pub(crate) errands: Errands,
     /// Somebody holds the head of refill, or the whole front, outside the lock.
     pub(crate) refilling: bool,
+    /// Items that only memory has in a front that is lent.
+    pub(crate) lent_at_risk: u64,
     /// Places in front that were promised and not used yet.
     pub(crate) reserved: usize,
     pub(crate) ledger: Ledger,
@@ -288,6 +290,7 @@ impl<T> State<T> {
             are_letters_full: false,
             errands: Errands::default(),
             refilling: false,
+            lent_at_risk: 0,
             reserved: 0,
             ledger,
             held: Held::default(),
@@ -637,7 +640,12 @@ impl<T> State<T> {
         let doomed = doomed
             .filter(|doomed| doomed.origin.is_memory_only())
             .count() as u64;
-        self.front.memory_only() + handed + staged + doomed + self.held.memory_only()
+        self.front.memory_only()
+            + self.lent_at_risk
+            + handed
+            + staged
+            + doomed
+            + self.held.memory_only()
     }
 
     pub(crate) fn unfinished(&self, range: &Range<Seq>) -> u64 {

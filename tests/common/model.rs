@@ -21,6 +21,8 @@ pub(crate) struct Model {
     dropped: Tally,
     /// Likewise, of those that are too old.
     expired: Tally,
+    /// Items that a crash took or that were too old: they count as the former.
+    either: u64,
     /// The last so many were admitted for futures that were dropped before they could say `Ok`.
     unconfirmed: usize,
     /// On their way to the dead letters, in the order in which they are written down.
@@ -130,6 +132,7 @@ impl Model {
             "counted as dropped, and yet they came: {self:?}"
         );
         (self.dropped, self.expired) = (Tally::default(), Tally::default());
+        self.either = 0;
         self.forget_spent_risk();
     }
 
@@ -138,6 +141,7 @@ impl Model {
             return;
         };
         let has_expired = self.is_old(&slot) && self.expired.count > 0;
+        let can_swap = self.expired.count > 0;
         let tally = if has_expired {
             &mut self.expired
         } else {
@@ -149,6 +153,13 @@ impl Model {
             Claim::AtRisk if self.risk > 0 => {
                 self.risk -= 1;
                 tally.doubt();
+                self.either += u64::from(has_expired);
+            }
+            // Then one that might have been too old was, and the crash took this one.
+            Claim::AtRisk if self.either > 0 && can_swap => {
+                self.either -= 1;
+                self.expired.count -= 1;
+                self.expired.doubtful = self.expired.doubtful.min(self.expired.count);
             }
             // Only what is too old can have been dropped for that.
             Claim::Due | Claim::AtRisk if has_expired => {
@@ -317,6 +328,7 @@ impl Model {
             count = self.slots.len();
             self.risk += self.dropped.count + self.expired.count;
             (self.dropped, self.expired) = (Tally::default(), Tally::default());
+            self.either = 0;
         }
         let tail = self.slots.values_mut().rev().take(count);
         let due = tail.filter(|slot| slot.claim == Claim::Due);

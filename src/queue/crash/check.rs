@@ -11,7 +11,7 @@ use crate::seq::Seq;
 use std::sync::Arc;
 
 /// Bytes before a record that say which letter it was.
-const ORIGIN_LEN: usize = 16;
+const ORIGIN_LEN: usize = 24;
 
 /// How a queue is opened on a simulated disk.
 #[derive(Clone, Debug)]
