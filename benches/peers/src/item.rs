@@ -52,3 +52,17 @@ impl Seen {
         self.next = self.next.max(number + 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_a_higher_number_is_late() {
+        let mut seen = Seen::default();
+        for number in [0, 2, 1, 3] {
+            seen.see(&Bytes::make(number, 16));
+        }
+        assert_eq!((seen.items, seen.late), (4, 1));
+    }
+}

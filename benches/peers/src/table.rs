@@ -135,7 +135,8 @@ impl Table {
         for line in &self.lines {
             rows.push(match &line.answer {
                 Ok(outcome) => self.cells(line, outcome),
-                Err(why) => vec![line.name.clone(), why.clone()],
+                Err(why) if self.step == Step::Open => vec![line.name.clone(), why.clone()],
+                Err(why) => vec![line.name.clone(), "–".to_owned(), why.clone()],
             });
         }
         format!("### {}\n\n{}", self.title, aligned(rows))
@@ -259,4 +260,32 @@ fn aligned(mut rows: Vec<Vec<String>>) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_that_loses_or_reorders_takes_the_figure_away() {
+        let good = Outcome {
+            items: 10,
+            seconds: 1.0,
+            ..Outcome::default()
+        };
+        let bad = Outcome {
+            lost: 2,
+            late: 1,
+            ..good.clone()
+        };
+        assert!(summary(&[good.clone(), good.clone()]).is_ok());
+        let why = summary(&[good.clone(), bad, good]).unwrap_err();
+        assert_eq!(why, "of 10 items 2 lost, 1 out of order");
+    }
+
+    #[test]
+    fn a_median_is_in_the_middle_whatever_the_order() {
+        assert_eq!(median([9, 1, 5].into_iter()), 5);
+        assert!((median_real([0.9, 0.1, 0.5].into_iter()) - 0.5).abs() < 1e-9);
+    }
 }

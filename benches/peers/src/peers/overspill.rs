@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 const BATCH_BYTES: u64 = 16 << 20;
+const ROOMY: usize = 65_536;
 
 pub(crate) struct OurTx<T> {
     tx: Sender<T>,
@@ -73,6 +74,12 @@ fn acking<T: Item>(channel: DiskBufferedChannel<T>) -> (OurTx<T>, OurAckRx<T>) {
 
 pub(crate) fn log<T: Item>(dir: &Path) -> (OurTx<T>, OurRx<T>) {
     plain(open(dir, Storage::Log, Durability::Spill))
+}
+
+/// With more room in memory than a burst on a busy machine takes, so that nothing is written.
+pub(crate) fn roomy<T: Item>(dir: &Path) -> (OurTx<T>, OurRx<T>) {
+    let builder = DiskBufferedChannel::builder(dir).memory_items(ROOMY);
+    plain(builder.storage(Storage::Log).open().expect("a directory"))
 }
 
 pub(crate) fn sled<T: Item>(dir: &Path) -> (OurTx<T>, OurRx<T>) {

@@ -64,6 +64,8 @@ fn between_threads<T: Item>() -> Vec<Row> {
     vec![
         Row::ours(Memory, "overspill Spill, log", One, |job| one_to_one::<T, _, _>(job, overspill::log)),
         Row::ours(Memory, "overspill Spill, log, batches", Many, |job| one_to_one::<T, _, _>(job, overspill::log)),
+        Row::ours(Memory, "overspill Spill, 65,536 in memory", One, |job| one_to_one::<T, _, _>(job, overspill::roomy)),
+        Row::ours(Memory, "overspill Spill, 65,536 in memory, batches", Many, |job| one_to_one::<T, _, _>(job, overspill::roomy)),
         Row::ours(Memory, "overspill Spill, sled, batches", Many, |job| one_to_one::<T, _, _>(job, overspill::sled)),
         Row::ours(Memory, "overspill Spill, log, acknowledged", One, |job| one_to_one::<T, _, _>(job, overspill::log_acked)),
         Row::ours(Memory, "overspill Spill, log, acknowledged, batches", Many, |job| one_to_one::<T, _, _>(job, overspill::log_acked)),
@@ -84,6 +86,8 @@ fn between_tasks<T: Item>() -> Vec<Row> {
     vec![
         Row::ours(Memory, "overspill Spill, log", One, |job| task_to_task::<T, _, _>(job, overspill::log)),
         Row::ours(Memory, "overspill Spill, log, batches", Many, |job| task_to_task::<T, _, _>(job, overspill::log)),
+        Row::ours(Memory, "overspill Spill, 65,536 in memory", One, |job| task_to_task::<T, _, _>(job, overspill::roomy)),
+        Row::ours(Memory, "overspill Spill, 65,536 in memory, batches", Many, |job| task_to_task::<T, _, _>(job, overspill::roomy)),
         Row::memory("flume", One, |job| task_to_task::<T, _, _>(job, |_| threads::flume())),
         Row::memory("flume, drain", Many, |job| task_to_task::<T, _, _>(job, |_| threads::flume())),
         Row::memory("kanal", One, |job| task_to_task::<T, _, _>(job, |_| tasks::kanal())),
@@ -116,6 +120,8 @@ fn in_a_crowd() -> Vec<Row> {
     vec![
         Row::ours(Memory, "overspill Spill, log", One, |job| crowd(job, overspill::log)),
         Row::ours(Memory, "overspill Spill, log, batches", Many, |job| crowd(job, overspill::log)),
+        Row::ours(Memory, "overspill Spill, 65,536 in memory", One, |job| crowd(job, overspill::roomy)),
+        Row::ours(Memory, "overspill Spill, 65,536 in memory, batches", Many, |job| crowd(job, overspill::roomy)),
         Row::memory("crossbeam-channel", One, |job| crowd(job, |_| threads::crossbeam())),
         Row::memory("flume", One, |job| crowd(job, |_| threads::flume())),
         Row::memory("flume, drain", Many, |job| crowd(job, |_| threads::flume())),
