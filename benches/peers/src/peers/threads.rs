@@ -2,7 +2,7 @@
 
 use crate::ends::{BATCH, Rx, Tx};
 
-/// crossbeam-channel: "`bounded` .. array-based"; it has no batches.
+/// crossbeam-channel: `bounded`, whose array is allocated once; it has no batches.
 pub(crate) fn crossbeam<T>() -> (crossbeam_channel::Sender<T>, crossbeam_channel::Receiver<T>) {
     crossbeam_channel::bounded(BATCH)
 }
