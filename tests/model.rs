@@ -7,7 +7,7 @@ use common::machine::Machine;
 use common::ops::{Deliveries, Disk, End, Op, Setup};
 use overspill::{Compression, Durability, FailOn, Storage, WhenFull};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestError, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use std::cell::Cell;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -45,7 +45,13 @@ fn run(setups: impl Strategy<Value = Setup>, decode: fn(u8, u8) -> Op) -> String
         ..Config::default()
     };
     let (ran, steps) = (Cell::new(0), Cell::new(0));
-    let result = TestRunner::new(config).run(&(setups, histories(decode)), |(setup, ops)| {
+    // The usual run is the same one each time; with `OVERSPILL_CASES` it is another one.
+    let mut runner = if std::env::var_os("OVERSPILL_CASES").is_some() {
+        TestRunner::new(config)
+    } else {
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+    };
+    let result = runner.run(&(setups, histories(decode)), |(setup, ops)| {
         ran.set(ran.get() + 1);
         steps.set(steps.get() + ops.len());
         Machine::new(setup).run(&ops);
