@@ -90,6 +90,12 @@ impl<T> Front<T> {
         self.memory_only
     }
 
+    /// Where the numbers of these end.
+    pub(crate) fn memory_end(&self) -> Option<Seq> {
+        let run = self.runs.iter().rfind(|run| run.origin.is_memory_only())?;
+        Some(run.first + run.len)
+    }
+
     pub(crate) fn oldest(&self) -> Option<&Run> {
         self.runs.front()
     }

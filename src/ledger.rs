@@ -84,6 +84,8 @@ pub(crate) struct Ledger {
     counters: Counters,
     /// How often a delivery failed, for unfinished numbers only; empty as long as all goes well.
     failures: BTreeMap<Seq, u32>,
+    /// Unfinished numbers below may be in memory only, or may have been when a process died.
+    memory_end: Seq,
 }
 
 impl Ledger {
@@ -102,7 +104,28 @@ impl Ledger {
             above,
             counters,
             failures: BTreeMap::new(),
+            memory_end: 0,
         }
+    }
+
+    /// Says up to where unfinished numbers may be in memory only. What an earlier process said is true until all of that
+    /// is finished.
+    pub(crate) fn with_memory_end(mut self, end: Seq) -> Self {
+        self.memory_end = Some(self.memory_end)
+            .filter(|earlier| *earlier > self.cursor)
+            .unwrap_or_default()
+            .max(end);
+        self
+    }
+
+    /// Numbers from `end` on were never given out, or will be again.
+    pub(crate) fn limit_memory_end(&mut self, end: Seq) {
+        self.memory_end = self.memory_end.min(end);
+    }
+
+    /// Where such numbers end; 0 where there are none.
+    pub(crate) fn memory_end(&self) -> Seq {
+        self.memory_end
     }
 
     /// Adds failures read from disk. Those of finished numbers are over.

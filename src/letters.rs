@@ -236,7 +236,7 @@ impl<T> Work<'_, T> {
 
     /// That their items are finished must not be forgotten when the letters are gone.
     fn make_letters_final(&mut self) -> Result<(), StoreError> {
-        let ledger = self.shared.enter(|state, _| state.ledger.clone());
+        let ledger = self.shared.enter(|state, _| state.told());
         self.desk.queue.checkpoint_durably(&ledger)
     }
 

@@ -203,7 +203,7 @@ impl Queue {
     }
 
     fn recover(&mut self, was: Checkpoint, mut report: OpenReport) -> Result<Recovered, OpenError> {
-        let mut ledger = was.ledger.clone();
+        let mut ledger = was.ledger;
         if !was.clean {
             self.settle_letters(&mut ledger)?;
         }
@@ -231,9 +231,12 @@ impl Queue {
         if !was.clean || was.clean_tail < next_seq {
             self.unclean_end = next_seq;
         }
+        // Those from there on are given out again.
+        ledger.limit_memory_end(next_seq);
         self.base = Checkpoint {
             incarnation: was.incarnation + 1,
             clean: false,
+            ledger: ledger.clone(),
             ..was
         };
         let first = ledger.next_unfinished(ledger.cursor());
@@ -463,7 +466,7 @@ impl Queue {
             None if met.is_empty() => self.stored_end,
             None => self.stored_end.max(self.store.end()),
         };
-        read.missing = self.account(from..stop, known);
+        read.missing = self.account(from..stop, known, met.iter().min().copied());
         if met.is_empty() {
             self.look_for_the_lost(&read.missing);
         }
@@ -527,18 +530,34 @@ impl Queue {
 
     /// What became of numbers that no block holds. A clean stop had saved everything below `clean_tail`, and
     /// `known_end` is how far blocks are known to have been written: below these, missing is lost. Above,
-    /// the numbers were in memory when the process died.
-    fn account(&self, missing: Range<Seq>, known_end: Seq) -> Vec<(Range<Seq>, Outcome)> {
-        let boundary = known_end
-            .max(self.base.clean_tail)
-            .clamp(missing.start, missing.end);
-        [
-            (missing.start..boundary, Outcome::Lost),
-            (boundary..missing.end, Outcome::Unaccounted),
-        ]
-        .into_iter()
-        .filter(|(range, _)| !range.is_empty())
-        .collect()
+    /// the numbers were in memory when the process died, and so may others have been that are older than every unit
+    /// which is `damaged`: what was written behind them may be finished and gone.
+    fn account(
+        &self,
+        missing: Range<Seq>,
+        known_end: Seq,
+        damaged: Option<Seq>,
+    ) -> Vec<(Range<Seq>, Outcome)> {
+        let clean_tail = self.base.clean_tail;
+        let lost_end = known_end.max(clean_tail).clamp(missing.start, missing.end);
+        let memory_end = self.base.ledger.memory_end();
+        let memory_end = damaged.map_or(memory_end, |unit| unit.min(memory_end));
+        let saved_end = clean_tail.clamp(missing.start, lost_end);
+        let memory_end = memory_end.clamp(saved_end, lost_end);
+        let parts = if memory_end > saved_end {
+            vec![
+                (missing.start..saved_end, Outcome::Lost),
+                (saved_end..memory_end, Outcome::Unaccounted),
+                (memory_end..lost_end, Outcome::Lost),
+            ]
+        } else {
+            vec![(missing.start..lost_end, Outcome::Lost)]
+        };
+        parts
+            .into_iter()
+            .chain([(lost_end..missing.end, Outcome::Unaccounted)])
+            .filter(|(range, _)| !range.is_empty())
+            .collect()
     }
 
     /// Tells the operating system how far things have come.

@@ -245,7 +245,7 @@ impl<T> Work<'_, T> {
         if blocks.is_empty() {
             return Ok(());
         }
-        let ledger = self.shared.enter(|state, _| state.ledger.clone());
+        let ledger = self.shared.enter(|state, _| state.told());
         if self.desk.unwritten.is_empty() {
             self.desk.unwritten = blocks
                 .iter()
@@ -297,13 +297,9 @@ impl<T> Work<'_, T> {
     }
 
     fn finish_halt(&mut self, unsaved: &mut Unsaved<T>) -> u64 {
-        let (ledger, next_seq, saved) = self.shared.enter(|state, _| {
-            (
-                state.ledger.clone(),
-                state.next_seq,
-                state.unfinished_total(),
-            )
-        });
+        let (ledger, next_seq, saved) = self
+            .shared
+            .enter(|state, _| (state.told(), state.next_seq, state.unfinished_total()));
         match self.desk.queue.close(&ledger, next_seq) {
             Ok(quarantined) => self.shared.quarantined.lock().extend(quarantined),
             Err(error) => unsaved.failure = unsaved.failure.take().or(Some(error)),

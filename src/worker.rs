@@ -323,7 +323,7 @@ impl<T> Work<'_, T> {
                 if state.limits.write_ahead || state.sync.wanted > state.sync.done {
                     state.staging.close_block();
                 }
-                (state.staging.begin_write(WRITE_BYTES), state.ledger.clone())
+                (state.staging.begin_write(WRITE_BYTES), state.told())
             });
             let syncs = self.shared.settings.is_sync();
             let mut prev_end = self.desk.queue.claimed_end();
@@ -354,7 +354,7 @@ impl<T> Work<'_, T> {
             state.set_room(room, wakes);
             state.send_waiters.wake_all(wakes);
             state.confirm_waiters.wake_all(wakes);
-            state.ledger.clone()
+            state.told()
         });
         if !self.shared.settings.is_write_ahead() {
             // In `Spill` this is what tells delivered items from lost ones after a crash.
@@ -523,7 +523,7 @@ impl<T> Work<'_, T> {
                 state.unreadable = None;
                 state.events.push(Event::DroppedOldest { items });
             }
-            (state.ledger.clone(), items)
+            (state.told(), items)
         });
         if items == 0 {
             self.desk.writing.later();
@@ -539,14 +539,14 @@ impl<T> Work<'_, T> {
         let ledger = self.shared.enter(|state, _| {
             state.acked_bytes = 0;
             state.tidied_at = Some(sync::now());
-            state.ledger.clone()
+            state.told()
         });
         self.tidy(&ledger);
     }
 
     /// Puts what is acknowledged on the device.
     fn persist(&mut self, request: u64) {
-        let ledger = self.shared.enter(|state, _| state.ledger.clone());
+        let ledger = self.shared.enter(|state, _| state.told());
         let result = self.desk.queue.checkpoint_durably(&ledger).err();
         if let Some(error) = &result {
             self.note_trouble(error);
@@ -639,7 +639,7 @@ impl<T> Work<'_, T> {
         if !self.copy_memory_to_disk()? {
             return Ok(false);
         }
-        let ledger = self.shared.enter(|state, _| state.ledger.clone());
+        let ledger = self.shared.enter(|state, _| state.told());
         self.desk.queue.sync(&ledger).map_err(SyncError::Store)?;
         self.desk.unsynced_since = None;
         let figures = self.desk.queue.figures();

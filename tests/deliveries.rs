@@ -725,3 +725,48 @@ fn what_comes_back_reaches_the_limit_past_those_who_wait_for_items_and_do_not_lo
     let got = alarms[3].poll(at_the_limit.as_mut());
     assert!(matches!(got, Poll::Ready(Ok(delivery)) if *delivery == 0));
 }
+
+#[test]
+fn what_a_crash_takes_from_memory_is_unaccounted_also_where_younger_items_were_finished() {
+    const ITEM_BYTES: usize = 64 << 10;
+    for storage in [Storage::Sled, Storage::Log] {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            DiskBufferedChannel::<Vec<u8>>::builder(dir.path().join("spool"))
+                .storage(storage)
+                .memory_items(1)
+                .segment_bytes(1 << 20)
+                .open()
+                .unwrap()
+        };
+        let channel = open();
+        let (tx, rx) = (channel.sender(), channel.acking_receiver());
+        tx.send(vec![0; ITEM_BYTES]).unwrap();
+        let only_in_memory = rx.recv().unwrap();
+        tx.send_all(&mut (0..600).map(|_| vec![1; ITEM_BYTES]))
+            .unwrap();
+        for _ in 0..100 {
+            rx.recv().unwrap().ack().unwrap();
+        }
+        wait_until("the rest is on disk", || channel.stats().at_risk_items == 1);
+        let full = channel.stats().disk_bytes;
+        for _ in 0..350 {
+            rx.recv().unwrap().ack().unwrap();
+        }
+        wait_until("whole units behind the item in hand are given back", || {
+            channel.stats().disk_bytes < full
+        });
+        channel.crash();
+        drop((only_in_memory, tx, rx, channel));
+
+        let channel = open();
+        channel.close();
+        for delivery in &channel.acking_receiver() {
+            delivery.ack().unwrap();
+        }
+        let stats = channel.stats();
+        assert_eq!(stats.lost, 0, "{storage:?}: nothing was damaged: {stats:?}");
+        assert_eq!(stats.unaccounted, 1, "{storage:?}: {stats:?}");
+        assert_conserved(&stats);
+    }
+}

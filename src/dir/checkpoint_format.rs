@@ -20,6 +20,7 @@
 //!    136    …  finished ranges above the cursor, ascending: first number and end (one past the last), 8 bytes each
 //!      …    4  number of failures below
 //!      …    …  failures, ascending: an unfinished number (8 bytes), and how often a delivery of it failed (4 bytes)
+//!      …    8  memory end: unfinished numbers below may be in memory only
 //!      …    …  in a slot zeros
 //!      …    4  CRC-32C of everything before; in a slot at 16380
 //! ```
@@ -43,19 +44,20 @@ pub(super) const RANGES_AT: usize = 136;
 pub(super) const RANGE_LEN: usize = 16;
 pub(super) const FAILURE_LEN: usize = 12;
 const COUNT_LEN: usize = 4;
+const MEMORY_END_LEN: usize = 8;
 
 /// Failures for which a slot keeps room, however many ranges there are.
-pub(super) const SLOT_FAILURES: usize = 200;
+pub(super) const SLOT_FAILURES: usize = 199;
 /// Ranges that a slot takes beside them. One with fewer failures has room for more, and need not use it.
 pub(super) const SLOT_RANGES: usize =
-    (CRC_AT - RANGES_AT - COUNT_LEN - SLOT_FAILURES * FAILURE_LEN) / RANGE_LEN;
+    (CRC_AT - RANGES_AT - COUNT_LEN - SLOT_FAILURES * FAILURE_LEN - MEMORY_END_LEN) / RANGE_LEN;
 
 /// Ranges, and failures, in the large form: several times as many as there are deliveries out at once. More are left
 /// out from the top.
 pub(super) const LARGE_ENTRIES: usize = 1 << 18;
 /// The longest large form.
 pub(super) const LARGE_LEN_MAX: usize =
-    RANGES_AT + LARGE_ENTRIES * (RANGE_LEN + FAILURE_LEN) + 2 * COUNT_LEN;
+    RANGES_AT + LARGE_ENTRIES * (RANGE_LEN + FAILURE_LEN) + MEMORY_END_LEN + 2 * COUNT_LEN;
 
 /// More than anybody has ever counted to: what is higher would overflow soon, and makes no sense.
 const NUMBER_MAX: u64 = u64::MAX / 4;
@@ -78,7 +80,7 @@ impl Details {
 
     /// Leaves failures out, the highest first, until the rest has room in a slot.
     pub(super) fn cut_failures(&mut self, most: usize) {
-        let used = RANGES_AT + COUNT_LEN + self.ranges.len() * RANGE_LEN;
+        let used = RANGES_AT + COUNT_LEN + self.ranges.len() * RANGE_LEN + MEMORY_END_LEN;
         let room = CRC_AT.saturating_sub(used) / FAILURE_LEN;
         self.failures.truncate(room.min(most));
     }
@@ -133,6 +135,7 @@ fn encode(magic: [u8; 8], checkpoint: &Checkpoint, generation: u64, details: &De
         out.extend_from_slice(&seq.to_le_bytes());
         out.extend_from_slice(&failures.to_le_bytes());
     }
+    out.extend_from_slice(&checkpoint.ledger.memory_end().to_le_bytes());
     out
 }
 
@@ -153,6 +156,7 @@ pub(super) struct Found {
     cursor: Seq,
     pub(super) above: SeqSet,
     pub(super) failures: BTreeMap<Seq, u32>,
+    memory_end: Seq,
     counters: Counters,
 }
 
@@ -183,7 +187,9 @@ impl Found {
             tail: self.tail,
             clean_tail: self.clean_tail,
             clean: self.clean,
-            ledger: ledger.with_failures(self.failures),
+            ledger: ledger
+                .with_failures(self.failures)
+                .with_memory_end(self.memory_end),
         }
     }
 }
@@ -226,9 +232,11 @@ fn decode_fields(fields: &mut Fields<'_>) -> Option<Found> {
     };
     let above = decode_ranges(fields, ranges, cursor)?;
     let failures = decode_failures(fields, cursor, &above)?;
+    // An earlier writer said nothing of it.
+    let memory_end = fields.u64().unwrap_or_default();
     let failed = failures.last_key_value().map_or(0, |(seq, _)| *seq);
     let end = above.end().max(cursor).max(failed);
-    if [generation, incarnation, tail, clean_tail, end]
+    if [generation, incarnation, tail, clean_tail, end, memory_end]
         .into_iter()
         .any(|number| number > NUMBER_MAX)
     {
@@ -244,6 +252,7 @@ fn decode_fields(fields: &mut Fields<'_>) -> Option<Found> {
         cursor,
         above,
         failures,
+        memory_end,
         counters: sane(counters)?,
     })
 }

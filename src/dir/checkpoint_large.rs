@@ -107,7 +107,9 @@ impl Large {
     pub(super) fn with(&self, ledger: &Ledger, details: &Details) -> Ledger {
         let mut above = finished(self.finished.clone(), ledger.cursor(), &details.ranges);
         let cursor = above.take_first_at(0).unwrap_or(0);
-        Ledger::restore(cursor, above, *ledger.counters()).with_failures(self.failures.clone())
+        Ledger::restore(cursor, above, *ledger.counters())
+            .with_failures(self.failures.clone())
+            .with_memory_end(ledger.memory_end())
     }
 }
 

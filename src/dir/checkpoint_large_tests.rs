@@ -197,7 +197,7 @@ fn contents_that_make_no_sense_are_damage_even_under_a_valid_checksum() {
     let good = checkpoint(scattered(3, 2));
     let good = encode_large(&good, 4, &Details::all(&good.ledger));
     assert!(decode(&good, LARGE_MAGIC).is_ok());
-    let failures = good.len() - 4 - 2 * 12 - 4;
+    let failures = good.len() - 4 - 8 - 2 * 12 - 4;
     for (at, lie) in [
         (12, u32::MAX),
         (12, 4),

@@ -190,13 +190,15 @@ impl Driver {
         &mut self,
         work: impl Fn(&mut Queue, &Ledger) -> Result<R, StoreError>,
     ) -> Result<R, String> {
+        let memory_end = self.memory.last().map_or(0, |seq| seq + 1);
+        let told = self.now.finished.clone().with_memory_end(memory_end);
         for _ in 0..self.tries {
-            if let Ok(done) = work(&mut self.queue, &self.now.finished) {
+            if let Ok(done) = work(&mut self.queue, &told) {
                 return Ok(done);
             }
         }
         self.disk.heal();
-        work(&mut self.queue, &self.now.finished).map_err(|error| {
+        work(&mut self.queue, &told).map_err(|error| {
             let step = self.steps.last().map(|(_, step)| step.as_str());
             format!("{}: {error}", step.unwrap_or_default())
         })
