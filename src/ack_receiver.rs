@@ -13,7 +13,7 @@ use crate::stream::DeliveryStream;
 use crate::sync;
 use crate::take::{Asker, Places};
 use crate::verbs::{Receives, Receiving, verbs};
-use crate::wait::{Alarm, block_briefly};
+use crate::wait::{Alarm, block_briefly, block_until};
 use std::fmt;
 use std::future::poll_fn;
 use std::iter::FusedIterator;
@@ -63,6 +63,10 @@ impl<T> AckReceiver<T> {
 impl<T> Receives<T> for AckReceiver<T> {
     type Item = Delivery<T>;
 
+    fn pop(&self) -> Option<Delivery<T>> {
+        None
+    }
+
     fn poll_one(
         &self,
         places: &mut Places,
@@ -88,6 +92,10 @@ impl<T> Receives<T> for AckReceiver<T> {
             into.extend(parcels.into_iter().map(|parcel| self.deliver(parcel)));
             count
         })
+    }
+
+    fn stay_awake(&self) -> bool {
+        self.handle.shared.state.news().stay_awake()
     }
 
     fn leave(&self, places: &mut Places) {

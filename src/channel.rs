@@ -9,6 +9,7 @@ use crate::error::{
     DeadLetterError, HaltError, HaltFault, HaltReport, OpenError, SchemaTag, SyncError,
 };
 use crate::event::Listener;
+use crate::gate::Gate;
 use crate::letters::{Asked, Errand, Reply};
 use crate::queue::Queue;
 use crate::receiver::Receiver;
@@ -527,7 +528,7 @@ pub(crate) fn open<T: Send + 'static>(
     state.figures = queue.figures();
     let quarantined = recovered.report.quarantined.clone();
     let shared = Arc::new(Shared {
-        state: Mutex::new(state),
+        state: Gate::new(state, &settings),
         settings,
         codec,
         earlier: Earlier::new(recovered.eras, &today, migrations),

@@ -7,6 +7,7 @@ use crate::codec::Codec;
 use crate::config::{Settings, WhenFull};
 use crate::dir::{ChannelId, Quarantined};
 use crate::error::{CodecError, RecvError, SendError, StoreError, SyncError};
+use crate::gate::Gate;
 use crate::refill::{decode_record, encode_item};
 use crate::route::Route;
 use crate::schema::Earlier;
@@ -32,7 +33,7 @@ thread_local! {
 }
 
 pub(crate) struct Shared<T> {
-    pub(crate) state: Mutex<State<T>>,
+    pub(crate) state: Gate<T>,
     pub(crate) settings: Settings,
     pub(crate) codec: Box<dyn Codec<T>>,
     /// For records that were written when the schema was another one.
@@ -83,6 +84,11 @@ impl<T> SendOp<T> {
     /// The item, if it was not admitted.
     pub(crate) fn take_item(&mut self) -> Option<T> {
         self.item.take()
+    }
+
+    /// The item is back.
+    pub(crate) fn give_item(&mut self, item: T) {
+        self.item = Some(item);
     }
 
     /// True once the item can't be withdrawn any more.
@@ -339,7 +345,13 @@ impl<T> Shared<T> {
         places: &mut Places,
         waker: Option<&Waker>,
     ) -> Poll<Result<T, RecvError>> {
-        self.poll_take(places, waker, State::take)
+        self.poll_take(places, waker, |state, wakes| {
+            let taken = state.take(wakes);
+            if matches!(taken, Take::Item(_)) {
+                self.state.lend(state);
+            }
+            taken
+        })
     }
 
     /// At least one and at most `max` items, appended to `into`.
@@ -366,6 +378,9 @@ impl<T> Shared<T> {
         loop {
             let taken = self.enter(|state, wakes| {
                 let taken = take(state, wakes);
+                if matches!(taken, Take::Wait | Take::WaitForAcks) {
+                    state.recv_waiters.note_nothing();
+                }
                 match (&taken, waker) {
                     (Take::Wait, Some(waker)) => state.wait_for_items(places, waker, wakes),
                     (Take::WaitForAcks, Some(waker)) => state.wait_for_acks(places, waker, wakes),

@@ -2,6 +2,7 @@
 
 use crate::seq::Seq;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// How an item came to the front, and so whether the disk has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub(crate) struct Front<T> {
     /// The numbers of `items`, in as few runs as possible.
     runs: VecDeque<Run>,
     memory_only: u64,
+    /// Older items that are in an outlet, or were: see [`lend`](Self::lend).
+    lent: Option<Run>,
 }
 
 impl<T> Default for Front<T> {
@@ -72,6 +75,7 @@ impl<T> Default for Front<T> {
             items: VecDeque::new(),
             runs: VecDeque::new(),
             memory_only: 0,
+            lent: None,
         }
     }
 }
@@ -103,6 +107,25 @@ impl<T> Front<T> {
     pub(crate) fn push(&mut self, item: T, run: Run) {
         self.items.push_back(item);
         self.push_run(run);
+    }
+
+    /// Adds an item as one more of the newest run, if that came straight from its senders, and no age is limited;
+    /// otherwise it comes back.
+    pub(crate) fn push_another(&mut self, item: T, seq: Seq, incarnation: u64) -> Result<(), T> {
+        match self.runs.back_mut() {
+            Some(run)
+                if run.origin == Origin::Direct
+                    && run.first + run.len == seq
+                    && run.latest_ms == 0
+                    && run.incarnation == incarnation =>
+            {
+                run.len += 1;
+                self.memory_only += 1;
+                self.items.push_back(item);
+                Ok(())
+            }
+            _ => Err(item),
+        }
     }
 
     /// Appends the items of one run.
@@ -187,6 +210,49 @@ impl<T> Front<T> {
         }
     }
 
+    /// Puts all items into an empty outlet, from which they may be taken, if they are one run that came straight from its
+    /// senders. Until they are [back](Self::take_home) this front knows nothing of them but how many they were.
+    pub(crate) fn lend(&mut self, outlet: &mut VecDeque<T>) {
+        let is_direct = |run: &Run| run.origin == Origin::Direct && run.len > 1;
+        if self.lent.is_none() && self.runs.len() == 1 && self.runs.front().is_some_and(is_direct) {
+            self.lent = self.runs.pop_front();
+            self.memory_only = 0;
+            std::mem::swap(&mut self.items, outlet);
+        }
+    }
+
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    /// How many items are in the outlet, at most.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent
+            .map_or(0, |run| usize::try_from(run.len).unwrap_or(usize::MAX))
+    }
+
+    /// Takes back what is left in the outlet, and says which numbers were taken.
+    pub(crate) fn take_home(&mut self, outlet: &mut VecDeque<T>) -> Option<Range<Seq>> {
+        let mut run = self.lent.take()?;
+        let left = (outlet.len() as u64).min(run.len);
+        let taken = run.first..run.first + run.len - left;
+        if left > 0 {
+            run.first = taken.end;
+            run.len = left;
+            outlet.append(&mut self.items);
+            std::mem::swap(&mut self.items, outlet);
+            self.memory_only += left;
+            match self.runs.front_mut() {
+                Some(next) if run.is_continued_by(next) => {
+                    run.len += next.len;
+                    *next = run;
+                }
+                _ => self.runs.push_front(run),
+            }
+        }
+        Some(taken)
+    }
+
     /// The items with their runs, oldest first.
     pub(crate) fn into_parts(self) -> (VecDeque<T>, VecDeque<Run>) {
         (self.items, self.runs)
@@ -258,5 +324,43 @@ mod tests {
             assert_eq!(items, pushed.map(|(seq, _)| seq));
             assert_eq!((front.memory_only(), front.len()), (0, 0));
         }
+    }
+
+    #[test]
+    fn what_is_lent_comes_back_in_its_place_and_tells_what_was_taken() {
+        for (lent, taken, younger) in [(2, 0, 0), (5, 0, 2), (5, 3, 0), (5, 3, 4), (5, 5, 3)] {
+            let mut front = Front::default();
+            let mut outlet = VecDeque::new();
+            (0..lent).for_each(|seq| front.push(seq, run(seq, Origin::Direct)));
+            front.lend(&mut outlet);
+            assert_eq!((front.len(), front.lent() as u64), (0, lent));
+            for seq in lent..lent + younger {
+                front.push(seq, run(seq, Origin::Direct));
+            }
+            for seq in 0..taken {
+                assert_eq!(outlet.pop_front(), Some(seq));
+            }
+            assert_eq!(front.take_home(&mut outlet), Some(0..taken));
+            assert!(outlet.is_empty() && !front.is_lent());
+            assert_eq!(front.memory_only(), lent + younger - taken);
+            for seq in taken..lent + younger {
+                let next = front.pop().unwrap();
+                assert_eq!((next.seq, next.item), (seq, seq));
+            }
+            assert!(front.pop().is_none() && front.runs.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_on_disk_is_not_lent() {
+        let mut front = Front::default();
+        let mut outlet = VecDeque::new();
+        front.push(0, run(0, Origin::Stored));
+        front.push(1, run(1, Origin::Stored));
+        front.lend(&mut outlet);
+        assert!(!front.is_lent() && outlet.is_empty());
+        front.push(2, run(2, Origin::Direct));
+        front.lend(&mut outlet);
+        assert!(!front.is_lent() && outlet.is_empty());
     }
 }

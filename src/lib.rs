@@ -98,6 +98,7 @@ mod front;
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 #[cfg(test)]
 #[cfg(shuttle)]
 mod handover;

@@ -8,7 +8,7 @@ use crate::stream::RecvStream;
 use crate::sync;
 use crate::take::Places;
 use crate::verbs::{Receives, Receiving, verbs};
-use crate::wait::block_briefly;
+use crate::wait::{block_briefly, block_until};
 use std::fmt;
 use std::future::poll_fn;
 use std::iter::FusedIterator;
@@ -46,6 +46,10 @@ impl<T> Receiver<T> {
 impl<T> Receives<T> for Receiver<T> {
     type Item = T;
 
+    fn pop(&self) -> Option<T> {
+        self.handle.shared.state.pop()
+    }
+
     fn poll_one(&self, places: &mut Places, waker: Option<&Waker>) -> Poll<Result<T, RecvError>> {
         self.handle.shared.poll_recv(places, waker)
     }
@@ -58,6 +62,10 @@ impl<T> Receives<T> for Receiver<T> {
         waker: Option<&Waker>,
     ) -> Poll<Result<usize, RecvError>> {
         self.handle.shared.poll_recv_many(into, max, places, waker)
+    }
+
+    fn stay_awake(&self) -> bool {
+        self.handle.shared.state.news().stay_awake()
     }
 
     fn leave(&self, places: &mut Places) {

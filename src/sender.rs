@@ -86,6 +86,9 @@ impl<T> Sender<T> {
     ///
     /// `Ok` means what [`Durability`](crate::Durability) says.
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
+        let Err(item) = self.shared().state.push(item) else {
+            return Ok(());
+        };
         let mut sending = Sending::new(self.shared(), item, Patience::MayBlock)?;
         match self.shared().poll_send(&mut sending.op, None) {
             Poll::Ready(result) => result,
@@ -99,6 +102,9 @@ impl<T> Sender<T> {
     ///
     /// [`TrySendError::Full`] gives the item back when there is no room, also while the writer is only behind.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
+        let Err(item) = self.shared().state.push(item) else {
+            return Ok(());
+        };
         let mut sending = Sending::new(self.shared(), item, Patience::MayBlock)?;
         if let Poll::Ready(result) = self.shared().poll_send(&mut sending.op, None) {
             return Ok(result?);
@@ -172,6 +178,12 @@ impl<T> Sender<T> {
         let sending = Sending::new(self.shared(), item, Patience::NeverBlocks);
         async move {
             let mut sending = sending?;
+            if let Some(item) = sending.op.take_item() {
+                match self.shared().state.push(item) {
+                    Ok(()) => return Ok(()),
+                    Err(item) => sending.op.give_item(item),
+                }
+            }
             let this = &mut sending;
             poll_fn(|cx| this.shared.poll_send(&mut this.op, Some(cx.waker()))).await
         }

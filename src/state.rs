@@ -397,14 +397,52 @@ impl<T> State<T> {
         view.route(self.staging.cost(len, self.limits.block_bytes) + spare)
     }
 
+    /// Whether an item goes straight to front, whatever it is. What is lent may be less by now.
+    pub(crate) fn takes_directly(&self) -> bool {
+        self.intake() == Intake::Open
+            && !self.has_waiting()
+            && self.front.len() + self.front.lent() + self.reserved < self.limits.memory_items
+    }
+
+    /// Whether what is in front may be taken without a look at anything else: nobody waits for its going, nothing goes
+    /// ahead of it, nothing in it gets too old, and its numbers are in memory only.
+    pub(crate) fn may_lend(&self) -> bool {
+        self.phase == Phase::Open
+            && self.send_waiters.is_empty()
+            && self.held.total() == 0
+            && self.limits.max_age_ms.is_none()
+            && !self.refilling
+            && self.sync.done == self.sync.wanted
+    }
+
+    /// Front has back what was lent and not taken; what was taken is finished.
+    pub(crate) fn take_home(&mut self, outlet: &mut VecDeque<T>) {
+        if let Some(taken) = self.front.take_home(outlet) {
+            let count = taken.end - taken.start;
+            self.ledger.acknowledge(taken.start, count);
+            self.figures.passed_through += count;
+        }
+    }
+
     /// Admits an item to the front, without a trace on disk.
     pub(crate) fn admit_direct(&mut self, item: T, wakes: &mut Wakes) {
+        self.put_in_front(item);
+        self.recv_waiters.wake_one(wakes);
+    }
+
+    /// As [`admit_direct`](Self::admit_direct), for whoever wakes a receiver.
+    pub(crate) fn put_in_front(&mut self, item: T) {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.read_next = self.next_seq;
-        let run = self.run_of_one(seq, Origin::Direct, 0);
-        self.front.push(item, run);
-        self.recv_waiters.wake_one(wakes);
+        let pushed = match self.limits.max_age_ms {
+            None => self.front.push_another(item, seq, self.incarnation),
+            Some(_) => Err(item),
+        };
+        if let Err(item) = pushed {
+            let run = self.run_of_one(seq, Origin::Direct, 0);
+            self.front.push(item, run);
+        }
     }
 
     /// Admits an encoded item; what is returned is to be dropped outside the lock.

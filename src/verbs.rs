@@ -9,6 +9,9 @@ pub(crate) trait Receives<T> {
     /// What it gives.
     type Item;
 
+    /// The next one, if it takes no more than a moment to see that there is one.
+    fn pop(&self) -> Option<Self::Item>;
+
     /// The next one. Without a waker it doesn't wait.
     fn poll_one(
         &self,
@@ -24,6 +27,9 @@ pub(crate) trait Receives<T> {
         places: &mut Places,
         waker: Option<&Waker>,
     ) -> Poll<Result<usize, RecvError>>;
+
+    /// Stays awake for a moment; true when there may be something by now.
+    fn stay_awake(&self) -> bool;
 
     /// Leaves the lists that it waits in.
     fn leave(&self, places: &mut Places);
@@ -47,6 +53,16 @@ impl<'a, T, R: Receives<T>> Receiving<'a, T, R> {
 
     pub(crate) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<R::Item, RecvError>> {
         self.receiver.poll_one(&mut self.places, waker)
+    }
+
+    /// Takes one that comes soon, without a place among those who wait.
+    pub(crate) fn poll_briefly(&mut self) -> Poll<Result<R::Item, RecvError>> {
+        loop {
+            let polled = self.poll(None);
+            if polled.is_ready() || !self.receiver.stay_awake() {
+                return polled;
+            }
+        }
     }
 
     pub(crate) fn poll_many(
@@ -78,10 +94,13 @@ macro_rules! verbs {
             /// [`RecvError::Closed`] when the intake has ended and everything is finished, [`RecvError::Halted`] when the
             /// channel was halted and the rest is on disk.
             pub fn recv(&self) -> Result<$item, RecvError> {
+                if let Some(item) = self.pop() {
+                    return Ok(item);
+                }
                 let mut receiving = Receiving::new(self);
-                match receiving.poll(None) {
+                match receiving.poll_briefly() {
                     Poll::Ready(result) => result,
-                    Poll::Pending => block_briefly(None, |waker| receiving.poll(Some(waker)))
+                    Poll::Pending => block_until(None, |waker| receiving.poll(Some(waker)))
                         .unwrap_or(Err(RecvError::Halted)),
                 }
             }
@@ -92,6 +111,9 @@ macro_rules! verbs {
             ///
             /// [`TryRecvError::Empty`] when nothing is ready.
             pub fn try_recv(&self) -> Result<$item, TryRecvError> {
+                if let Some(item) = self.pop() {
+                    return Ok(item);
+                }
                 match Receiving::new(self).poll(None) {
                     Poll::Ready(result) => Ok(result?),
                     Poll::Pending => Err(TryRecvError::Empty),
@@ -149,6 +171,9 @@ macro_rules! verbs {
             ///
             /// Dropping the future loses nothing: an item is taken only when the future returns it.
             pub async fn recv_async(&self) -> Result<$item, RecvError> {
+                if let Some(item) = self.pop() {
+                    return Ok(item);
+                }
                 let mut receiving = Receiving::new(self);
                 poll_fn(|cx| receiving.poll(Some(cx.waker()))).await
             }

@@ -18,6 +18,27 @@ pub(crate) struct WaitList {
     /// Ascending by ticket.
     waiting: VecDeque<Waiter>,
     next_ticket: u64,
+    news: News,
+}
+
+/// Whether there was a reason to wake somebody since somebody last found nothing. Who stays awake looks here, without the
+/// lock: a hint, and the list is what counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct News(Arc<AtomicBool>);
+
+impl News {
+    pub(crate) fn tell(&self) {
+        // Mostly it is told already, and a look leaves the line where it is.
+        if !self.0.load(Ordering::Relaxed) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    /// Stays awake for some microseconds, as being woken takes longer than most items do; true when there is something to
+    /// look at.
+    pub(crate) fn stay_awake(&self) -> bool {
+        sync::stay_awake(|| self.0.load(Ordering::Acquire))
+    }
 }
 
 #[derive(Debug)]
@@ -89,10 +110,21 @@ impl WaitList {
         }
     }
 
+    /// Where those look who have not registered yet.
+    pub(crate) fn news(&self) -> News {
+        self.news.clone()
+    }
+
+    /// Somebody looked, under the lock, and there is nothing.
+    pub(crate) fn note_nothing(&self) {
+        self.news.0.store(false, Ordering::Relaxed);
+    }
+
     /// Wakes the first, and more while it may be in vain. True when the last one surely looks.
     pub(crate) fn wake_one(&mut self, wakes: &mut Wakes) -> bool {
+        self.news.tell();
         while let Some(waiter) = self.waiting.pop_front() {
-            wakes.wake.push(waiter.waker);
+            wakes.add(waiter.waker);
             if !waiter.may_idle {
                 return true;
             }
@@ -106,9 +138,10 @@ impl WaitList {
     }
 
     pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
-        wakes
-            .wake
-            .extend(self.waiting.drain(..).map(|waiter| waiter.waker));
+        self.news.tell();
+        for waiter in self.waiting.drain(..) {
+            wakes.add(waiter.waker);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -174,13 +207,19 @@ impl Alarms {
 /// code that takes the lock again. Dropping this wakes; declare it before the lock guard.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
-    wake: Vec<Waker>,
+    /// Mostly there is one at most.
+    first: Option<Waker>,
+    others: Vec<Waker>,
     discarded: Vec<Waker>,
 }
 
 impl Wakes {
     pub(crate) fn add(&mut self, waker: Waker) {
-        self.wake.push(waker);
+        if self.first.is_none() {
+            self.first = Some(waker);
+        } else {
+            self.others.push(waker);
+        }
     }
 
     fn discard(&mut self, waker: Waker) {
@@ -191,8 +230,8 @@ impl Wakes {
 impl Drop for Wakes {
     fn drop(&mut self) {
         // Nearly always there is nobody.
-        if !self.wake.is_empty() {
-            for waker in self.wake.drain(..) {
+        if let Some(first) = self.first.take() {
+            for waker in std::iter::once(first).chain(self.others.drain(..)) {
                 // A runtime's panic is its own trouble: the next one in the list is another's.
                 let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
             }

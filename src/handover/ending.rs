@@ -79,6 +79,22 @@ fn a_closed_channel_delivers_what_it_accepted() {
 }
 
 #[test]
+fn a_drain_ends_with_the_last_item_though_nobody_looks_for_another() {
+    explore("drain and a consumer that counts", |spool| {
+        let (tx, rx, control) = spool.split();
+        assert_eq!(send_each(tx, 0..4).join().unwrap(), 4);
+        let consumer = thread::spawn(move || {
+            let received = [(); 4].map(|()| rx.recv().unwrap());
+            (rx, received)
+        });
+        // So long that it never passes: the last item must end it.
+        let report = control.drain(Duration::from_secs(3600)).unwrap();
+        assert_eq!(report.saved, 0);
+        assert_eq!(consumer.join().unwrap().1, [0, 1, 2, 3]);
+    });
+}
+
+#[test]
 fn a_drain_waits_for_consumers_and_saves_the_rest() {
     explore("drain", |spool| {
         let (tx, rx, control) = spool.split();

@@ -112,7 +112,7 @@ impl Spool {
     /// Limits that a handful of items reach.
     fn builder(&self) -> Builder<u32> {
         DiskBufferedChannel::builder(self.dir.path().join("spool"))
-            .memory_items(thread_rng().gen_range(1..=2))
+            .memory_items(thread_rng().gen_range(1..=4))
             .block_bytes(10)
             .memory_bytes_max(if thread_rng().r#gen() { 200 } else { 440 })
             .durability(self.durability.clone())

@@ -35,6 +35,37 @@ fn one_producer_and_one_consumer_keep_order() {
 }
 
 #[test]
+fn what_one_receiver_was_lent_is_there_for_all_and_counted() {
+    explore("two receivers, and one who looks", |spool| {
+        let (tx, rx, control) = spool.split();
+        assert_eq!(send_each(tx.clone(), 0..4).join().unwrap(), 4);
+        assert_eq!(rx.recv().unwrap(), 0);
+        let watching = control.clone();
+        let watcher = thread::spawn(move || {
+            let mut before = 1;
+            for _ in 0..3 {
+                let stats = watching.stats();
+                assert_conserved(&stats);
+                assert!(before <= stats.acknowledged, "{stats:?}");
+                before = stats.acknowledged;
+            }
+        });
+        let producer = send_each(tx, 4..7);
+        let consumers = [receive_all(rx.clone()), receive_all(rx)];
+        assert_eq!(producer.join().unwrap(), 7);
+        let received = consumers.map(|consumer| consumer.join().unwrap().0);
+        received
+            .iter()
+            .for_each(|part| assert_in_order(part, &(1..7)));
+        let mut all = received.concat();
+        all.sort_unstable();
+        assert_eq!(all, (1..7).collect::<Vec<_>>());
+        watcher.join().unwrap();
+        assert_eq!(control.stats().acknowledged, 7);
+    });
+}
+
+#[test]
 fn senders_need_no_consumer_while_there_is_disk() {
     explore("no consumer", |spool| {
         let (tx, rx, control) = spool.split();

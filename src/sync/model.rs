@@ -3,7 +3,6 @@
 //! No real clock decides anything. A short sleep may end at any moment, and time has passed then; a long one
 //! is a safety net that no hand-over may need, so it never ends by itself and a lost wake-up shows as a deadlock.
 
-use shuttle::sync::MutexGuard;
 use shuttle::thread::{self, ThreadId};
 use std::cell::Cell;
 use std::io;
@@ -11,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use shuttle::sync::MutexGuard;
 pub(crate) use shuttle::thread::JoinHandle;
 pub(crate) use shuttle::thread_local;
 

@@ -1,6 +1,6 @@
 //! What programs run on.
 
-pub(crate) use parking_lot::Mutex;
+pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use std::thread::{JoinHandle, Thread, current, park, park_timeout};
 pub(crate) use std::thread_local;
 
