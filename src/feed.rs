@@ -354,14 +354,12 @@ fn admit_direct<T>(
     items: &mut VecDeque<T>,
     wakes: &mut Wakes,
 ) -> Option<Seq> {
-    let mut last = None;
-    while !items.is_empty() && !state.limits.write_ahead && state.route(0) == Route::Front {
-        if let Some(item) = items.pop_front() {
-            last = Some(state.next_seq);
-            state.admit_direct(item, wakes);
-        }
+    let count = state.direct_room().min(items.len());
+    if count == 0 {
+        return None;
     }
-    last
+    state.admit_many_direct(items.drain(..count), wakes);
+    Some(state.next_seq - 1)
 }
 
 /// What one batch came to.

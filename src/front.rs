@@ -129,7 +129,7 @@ impl<T> Front<T> {
     }
 
     /// Appends the items of one run.
-    pub(crate) fn extend(&mut self, items: Vec<T>, run: Run) {
+    pub(crate) fn extend(&mut self, items: impl IntoIterator<Item = T>, run: Run) {
         self.items.extend(items);
         self.push_run(run);
     }

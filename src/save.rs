@@ -450,7 +450,7 @@ impl<T> State<T> {
                 run.origin = Origin::Stored;
             }
             let len = usize::try_from(run.len).unwrap_or(usize::MAX);
-            front.extend(items.by_ref().take(len).collect(), run);
+            front.extend(items.by_ref().take(len), run);
         }
         self.front = front;
         if saved {

@@ -404,6 +404,15 @@ impl<T> State<T> {
             && self.front.len() + self.front.lent() + self.reserved < self.limits.memory_items
     }
 
+    /// How many items go straight to front, whatever they are.
+    pub(crate) fn direct_room(&self) -> usize {
+        if self.limits.write_ahead || self.has_waiting() {
+            return 0;
+        }
+        let used = self.front.len() + self.reserved;
+        self.limits.memory_items.saturating_sub(used)
+    }
+
     /// Whether what is in front may be taken without a look at anything else: nobody waits for its going, nothing goes
     /// ahead of it, nothing in it gets too old, and its numbers are in memory only.
     pub(crate) fn may_lend(&self) -> bool {
@@ -428,6 +437,23 @@ impl<T> State<T> {
     pub(crate) fn admit_direct(&mut self, item: T, wakes: &mut Wakes) {
         self.put_in_front(item);
         self.recv_waiters.wake_one(wakes);
+    }
+
+    /// As [`admit_direct`](Self::admit_direct), of so many as there is [room](Self::direct_room) for.
+    pub(crate) fn admit_many_direct(
+        &mut self,
+        items: impl ExactSizeIterator<Item = T>,
+        wakes: &mut Wakes,
+    ) {
+        let (first, count) = (self.next_seq, items.len());
+        let run = Run {
+            len: count as u64,
+            ..self.run_of_one(first, Origin::Direct, 0)
+        };
+        self.next_seq += run.len;
+        self.read_next = self.next_seq;
+        self.front.extend(items, run);
+        self.recv_waiters.wake(count, wakes);
     }
 
     /// As [`admit_direct`](Self::admit_direct), for whoever wakes a receiver.
