@@ -3,6 +3,9 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 #![cfg(all(feature = "crossbeam", feature = "tokio", feature = "test-util"))]
 
+mod common;
+
+use common::assert_conserved;
 use overspill::{Builder, DiskBufferedChannel, Durability, SendError, pipe};
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +34,7 @@ fn a_disconnected_source_delivers_everything_and_disconnects_the_sink() {
         );
         let report = channel.drain(Duration::from_secs(10)).unwrap();
         assert_eq!((report.saved, report.in_flight), (0, 0), "{level:?}");
+        assert_conserved(&channel.stats());
     }
 }
 
@@ -39,11 +43,12 @@ fn a_sink_may_hold_more_than_consumers_may_have_out() {
     let dir = tempfile::tempdir().unwrap();
     let (source, items) = crossbeam_channel::bounded(5);
     let builder = tiny(&dir.path().join("spool"), &Durability::Spill).in_flight_max(2);
-    let (_channel, sink) = pipe::crossbeam(builder, items, 20).unwrap();
+    let (channel, sink) = pipe::crossbeam(builder, items, 20).unwrap();
     for round in 0..5 {
         (0..20).for_each(|n| source.send(round * 20 + n).unwrap());
         let taken: Vec<u32> = sink.iter().take(20).collect();
         assert_eq!(taken, (round * 20..round * 20 + 20).collect::<Vec<_>>());
+        assert_conserved(&channel.stats());
     }
 }
 
@@ -55,6 +60,7 @@ fn crossbeam_round(dir: &Path, level: &Durability, taken_before: usize) -> (Vec<
     let mut taken: Vec<u32> = sink.iter().take(taken_before).collect();
     channel.halt().unwrap();
     assert!(source.send(99).is_err(), "the source is closed");
+    assert_conserved(&channel.stats());
     taken.extend(sink.iter());
     let (source, items) = crossbeam_channel::bounded(1);
     drop((source, channel));
@@ -94,6 +100,7 @@ fn a_sink_whose_consumer_is_gone_leaves_the_items_in_the_channel() {
     drop(sink);
     (0..10).for_each(|n| source.send(n).unwrap());
     channel.halt().unwrap();
+    assert_conserved(&channel.stats());
     let channel = tiny(&spool, &Durability::Spill).open().unwrap();
     channel.close();
     assert_eq!(
@@ -117,6 +124,7 @@ fn items_that_find_no_place_go_to_the_callback() {
     drop(source);
     assert_eq!(sink.iter().count(), 0);
     channel.halt().unwrap();
+    assert_conserved(&channel.stats());
 }
 
 #[tokio::test]
@@ -139,6 +147,7 @@ async fn a_disconnected_tokio_source_delivers_everything_and_disconnects_the_sin
         assert_eq!(sink.recv().await, None);
         let report = channel.drain_async(Duration::from_secs(10)).await.unwrap();
         assert_eq!((report.saved, report.in_flight), (0, 0));
+        assert_conserved(&channel.stats());
     }
 }
 
@@ -159,6 +168,7 @@ async fn a_halt_loses_nothing_between_tokio_channels() {
             }
             channel.halt_async().await.unwrap();
             assert!(source.send(99).await.is_err(), "the source is closed");
+            assert_conserved(&channel.stats());
             while let Some(item) = sink.recv().await {
                 taken.push(item);
             }

@@ -167,3 +167,24 @@ pub(crate) fn a_moment() {
     // Not a wait for anything: the moment of a kill is what these tests are random in.
     std::thread::sleep(Duration::from_micros(fastrand::u64(0..60_000)));
 }
+
+/// A figure of a shipper's channel, as its file says. Whenever that is read, every accepted item is counted in one place.
+pub(crate) fn figure(stats_file: &str, name: &str) -> Option<u64> {
+    let json = fs::read(stats_file).ok()?;
+    let figures: serde_json::Value = serde_json::from_slice(&json).ok()?;
+    let channel = &figures["channel"];
+    let of = |name: &str| channel[name].as_u64().unwrap();
+    let dropped = channel["dropped"].as_object().unwrap().values();
+    let dropped: u64 = dropped.map(|count| count.as_u64().unwrap()).sum();
+    let places = [
+        "acknowledged",
+        "pending",
+        "in_flight",
+        "dead_lettered",
+        "lost",
+        "unaccounted",
+    ];
+    let accounted = places.map(of).iter().sum::<u64>() + dropped;
+    assert_eq!(of("accepted"), accounted, "{channel}");
+    Some(of(name))
+}
