@@ -5,24 +5,26 @@
 
 #[cfg(test)]
 mod crash;
+mod opening;
+mod reading;
 mod schema;
 mod stores;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use opening::Recovered;
+pub(crate) use reading::Read;
+
 use crate::block::Block;
-use crate::config::Settings;
 use crate::dir::{
-    ChannelId, Checkpoint, CheckpointFile, DeadLetter, DirLock, Directory, Era, Letters, Origin,
-    Persist, Quarantine, Quarantined, fs,
+    Checkpoint, CheckpointFile, DeadLetter, DirLock, Directory, Letters, Persist, Quarantine,
+    Quarantined, fs,
 };
-use crate::error::{OpenError, StoreError};
-use crate::event::Event;
-use crate::ledger::{Ledger, Outcome};
+use crate::error::StoreError;
+use crate::ledger::Ledger;
 use crate::seq::Seq;
 use crate::state::{Figures, Limits};
-use crate::stats::OpenReport;
-use crate::store::{ReadError, Store};
+use crate::store::Store;
 use crate::sync;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -36,8 +38,6 @@ const KEPT_BYTES: u64 = 4 << 20;
 /// How long a measurement of the file system is believed, while there is more room than this.
 const MEASURED_FOR: Duration = Duration::from_millis(50);
 const FAR_BYTES: u64 = 256 << 20;
-/// The default of `disk_free_min`: the smaller of this and a twentieth of the file system.
-const FREE_BYTES: u64 = 1 << 30;
 
 pub(crate) struct Queue {
     directory: Directory,
@@ -74,28 +74,6 @@ struct Damage {
     lost: Range<Seq>,
 }
 
-/// What opening a directory brings to light.
-pub(crate) struct Recovered {
-    pub(crate) ledger: Ledger,
-    pub(crate) next_seq: Seq,
-    pub(crate) disk_room: u64,
-    pub(crate) report: OpenReport,
-    pub(crate) channel: ChannelId,
-    /// What records of earlier times are written in.
-    pub(crate) eras: Vec<Era>,
-}
-
-/// The outcome of a read.
-#[derive(Debug, Default)]
-pub(crate) struct Read {
-    /// The next block; `None` when there is none before the end.
-    pub(crate) block: Option<Block>,
-    /// Numbers before the block that no store has, and what became of them.
-    pub(crate) missing: Vec<(Range<Seq>, Outcome)>,
-    pub(crate) quarantined: Vec<Quarantined>,
-    pub(crate) events: Vec<Event>,
-}
-
 /// What to do with the newest unit when nothing in it is needed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Newest {
@@ -106,211 +84,6 @@ pub(crate) enum Newest {
 }
 
 impl Queue {
-    /// Locks and opens the directory, finds out where to go on, and begins a new incarnation.
-    pub(crate) fn open(settings: &Settings, codec: &str) -> Result<(Self, Recovered), OpenError> {
-        stores::check(settings)?;
-        let (directory, unknown_files) = Directory::prepare(&settings.disk, &settings.dir)?;
-        let lock = DirLock::acquire(&directory)?;
-        let wanted = schema::wanted(settings, codec);
-        let contents = directory.load(&lock, stores::kind(settings), &wanted)?;
-        let store = stores::open(settings, &directory, &contents.identity)?;
-        let quarantine = Quarantine::new(&directory);
-        let quarantined = quarantine.list()?;
-        let quarantined_bytes = quarantine.bytes()?;
-        let letters = Letters::open(
-            &directory,
-            contents.identity.channel,
-            stores::letter_limits(settings),
-        )?;
-        let whole = fs::tree_bytes(directory.disk(), directory.path())?;
-        let mut queue = Self {
-            fixed_bytes: whole.saturating_sub(
-                quarantined_bytes
-                    + store.disk_bytes()
-                    + contents.checkpoint_file.large_bytes()
-                    + letters.bytes(),
-            ),
-            disk_bytes_max: settings.disk_bytes_max,
-            disk_free_min: settings
-                .disk_free_min
-                .unwrap_or_else(|| free_min(&directory)),
-            measured: Cell::new(None),
-            base: Checkpoint::default(),
-            stored_end: store.end(),
-            unclean_end: 0,
-            damaged: BTreeMap::new(),
-            limits: stores::limits(settings),
-            claims_synced_only: settings.is_sync(),
-            figures: Figures::default(),
-            lock: Some(lock),
-            file: contents.checkpoint_file,
-            directory,
-            store,
-            quarantine,
-            quarantined_bytes,
-            letters,
-        };
-        let mut was = match contents.checkpoint {
-            Some(checkpoint) => checkpoint,
-            None => queue.rebuild_checkpoint(contents.identity.channel),
-        };
-        let least = contents.identity.incarnation_least();
-        was.incarnation = was.incarnation.max(least);
-        let report = OpenReport {
-            created: contents.origin == Origin::Created,
-            clean_shutdown: was.clean,
-            quarantined,
-            unknown_files,
-            dead_letters_uncertain: queue.letters.is_position_lost(),
-            ..OpenReport::default()
-        };
-        let today = contents.changes_schema.then_some(wanted.schema);
-        let recovered = queue.recover(was, report).and_then(|recovered| {
-            queue.enter_schema(settings, contents.identity, today, recovered)
-        });
-        match recovered {
-            Ok(recovered) => Ok((queue, recovered)),
-            Err(error) => {
-                // The next one to open it shall find it closed.
-                let _ = queue.abandon();
-                Err(error)
-            }
-        }
-    }
-
-    /// No slot is readable: the newest block says how far things had come when it was sealed.
-    fn rebuild_checkpoint(&mut self, channel: [u8; 16]) -> Checkpoint {
-        // Nobody knows how many incarnations there were; seconds are more than opens.
-        let incarnation = crate::clock::system_ms() / 1000;
-        let mut checkpoint = Checkpoint {
-            channel,
-            incarnation,
-            ..Checkpoint::default()
-        };
-        // Where there is damage, the first look only tells of it.
-        let newest = self.look_at_last().or_else(|_| self.look_at_last());
-        let newest = newest.ok().flatten();
-        if let Some(header) = newest.as_ref().map(Block::header) {
-            checkpoint.incarnation = incarnation.max(header.incarnation);
-            checkpoint.ledger = Ledger::restore(
-                header.cursor,
-                crate::seq::SeqSet::default(),
-                header.counters,
-            );
-        }
-        checkpoint.ledger = self.file.with_large(&checkpoint.ledger);
-        checkpoint
-    }
-
-    fn recover(&mut self, was: Checkpoint, mut report: OpenReport) -> Result<Recovered, OpenError> {
-        let mut ledger = was.ledger;
-        if !was.clean {
-            self.settle_letters(&mut ledger)?;
-        }
-        let named_end = self.stored_end;
-        let last = self.look_at_last();
-        if let Ok(Some(last)) = &last
-            && !ledger.covers(&(last.first()..last.end()))
-        {
-            self.check_readable(last)?;
-        }
-        if matches!(last, Ok(None)) {
-            // A process died between making a unit and writing to it: the name that it left is a number to go on
-            // from, and says nothing about the numbers below, which may never have left memory.
-            self.stored_end = 0;
-        }
-        self.stored_end = self.stored_end.max(was.tail);
-        self.figures.synced_end = was.tail;
-        // A number that the checkpoint tells of is never given out again.
-        let told_end = ledger.end();
-        let next_seq = self
-            .stored_end
-            .max(named_end)
-            .max(was.clean_tail)
-            .max(told_end);
-        if !was.clean || was.clean_tail < next_seq {
-            self.unclean_end = next_seq;
-        }
-        // Those from there on are given out again.
-        ledger.limit_memory_end(next_seq);
-        self.base = Checkpoint {
-            incarnation: was.incarnation + 1,
-            clean: false,
-            ledger: ledger.clone(),
-            ..was
-        };
-        let first = ledger.next_unfinished(ledger.cursor());
-        if !report.clean_shutdown && first < next_seq {
-            // What was in front when the process died left a gap here, and the report should not call it pending.
-            let read = self.read(first, next_seq);
-            if let Err(unsupported @ StoreError::Unsupported { .. }) = read {
-                return Err(unsupported.into());
-            }
-            if let Ok(read) = read {
-                for (range, outcome) in read.missing {
-                    if ledger.finish(range.clone(), outcome) > 0 && outcome == Outcome::Lost {
-                        report.lost.push(range.start..=range.end - 1);
-                    }
-                }
-                report.quarantined.extend(read.quarantined);
-            }
-        }
-        // The incarnation is on the device before anything is admitted under it.
-        self.write_what_fits(&ledger)?;
-        report.incarnation = self.base.incarnation;
-        report.replayed = ledger.pending(next_seq);
-        Ok(Recovered {
-            disk_room: self.room(),
-            ledger,
-            next_seq,
-            report,
-            channel: self.base.channel,
-            eras: Vec::new(),
-        })
-    }
-
-    /// After a crash: what is a dead letter is no item any more, and letters that became items are none.
-    fn settle_letters(&mut self, ledger: &mut Ledger) -> Result<(), StoreError> {
-        let mut told = Vec::new();
-        self.letters.scan(|letter| told.push(letter.seq))?;
-        for seq in told {
-            ledger.finish(seq..seq + 1, Outcome::DeadLettered);
-        }
-        let Some(intent) = self.letters.pending_intent().cloned() else {
-            return Ok(());
-        };
-        // The answer is for good.
-        self.store.sync()?;
-        let was_stored = match self.store.read(intent.first_seq) {
-            Ok(Some(block)) => {
-                let header = block.header();
-                header.has_origins()
-                    && header.first == intent.first_seq
-                    && header.incarnation == intent.incarnation
-            }
-            Ok(None) | Err(ReadError::Damaged { .. }) => false,
-            Err(ReadError::Store(error)) => return Err(error),
-        };
-        self.letters.resolve(was_stored)
-    }
-
-    /// The block that holds the highest stored number. Damage may be told only once, so it is noted here, too.
-    fn look_at_last(&mut self) -> Result<Option<Block>, ReadError> {
-        let last = self.stored_end.saturating_sub(1);
-        self.store.read(last).inspect_err(|error| {
-            if let ReadError::Damaged {
-                unit, path, reason, ..
-            } = error
-            {
-                self.damaged.entry(*unit).or_insert(Damage {
-                    path: path.clone(),
-                    reason: reason.clone(),
-                    lost: last..last,
-                });
-            }
-        })
-    }
-
     pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
@@ -414,150 +187,6 @@ impl Queue {
             .map(|block| block.end())
             .fold(self.stored_end, Seq::max);
         Ok(())
-    }
-
-    /// The first block at or after `from` and before `end`, and an account of every number before it.
-    pub(crate) fn read(&mut self, from: Seq, end: Seq) -> Result<Read, StoreError> {
-        let mut read = Read::default();
-        let mut at = from;
-        let mut met = Vec::new();
-        let mut last = None;
-        while at < end && read.block.is_none() {
-            match self.store.read(at) {
-                Ok(Some(block)) if block.first() < end => {
-                    self.check_readable(&block)?;
-                    read.block = Some(block);
-                }
-                Ok(_) => break,
-                Err(ReadError::Store(error)) => return Err(error),
-                Err(ReadError::Damaged {
-                    unit,
-                    path,
-                    reason,
-                    resume,
-                }) => {
-                    met.push(unit);
-                    let this = Some((unit, reason.clone()));
-                    let again = last == this;
-                    last = this;
-                    let lost = from..from;
-                    self.damaged
-                        .entry(unit)
-                        .or_insert(Damage { path, reason, lost });
-                    match resume.or_else(|| self.store.unit_after(unit)) {
-                        Some(resume) => at = resume.max(at + u64::from(again)),
-                        None => break,
-                    }
-                }
-            }
-        }
-        if let Some(block) = read.block.take() {
-            self.figures.blocks_read += 1;
-            self.figures.bytes_read += block.as_bytes().len() as u64;
-            read.block = Some(block.into_plain());
-        }
-        let stop = read
-            .block
-            .as_ref()
-            .map_or(end, |block| block.first().max(from));
-        self.add_known_damage(from..stop, &mut met);
-        let known = match &read.block {
-            Some(block) => block.header().prev_end,
-            None if met.is_empty() => self.stored_end,
-            None => self.stored_end.max(self.store.end()),
-        };
-        read.missing = self.account(from..stop, known, met.iter().min().copied());
-        if met.is_empty() {
-            self.look_for_the_lost(&read.missing);
-        }
-        for unit in met {
-            if let Some(damage) = self.damaged.get_mut(&unit) {
-                let start = if damage.lost.is_empty() {
-                    from
-                } else {
-                    damage.lost.start
-                };
-                damage.lost = start..stop;
-            }
-        }
-        Ok(read)
-    }
-
-    /// What this build can't read is no damage: it waits for one that can.
-    fn check_readable(&self, block: &Block) -> Result<(), StoreError> {
-        match block.header().needs() {
-            None => Ok(()),
-            Some(needs) => Err(StoreError::Unsupported {
-                path: self.directory.path().to_owned(),
-                seq: block.first(),
-                needs,
-            }),
-        }
-    }
-
-    /// Damage that was told before anybody asked for these numbers, and what it cost is found only now.
-    fn add_known_damage(&self, missing: Range<Seq>, met: &mut Vec<Seq>) {
-        let units = self.damaged.iter().filter(|(unit, damage)| {
-            damage.lost.is_empty()
-                && **unit < missing.end
-                && self
-                    .store
-                    .unit_after(**unit)
-                    .is_none_or(|next| next > missing.start)
-        });
-        if !missing.is_empty() {
-            met.extend(units.map(|(unit, _)| *unit));
-        }
-    }
-
-    /// What is lost and was not met as damage may be in bytes at a unit's end that look like a write that was cut off:
-    /// then the unit is kept.
-    fn look_for_the_lost(&mut self, missing: &[(Range<Seq>, Outcome)]) {
-        let lost = missing
-            .iter()
-            .find(|(_, outcome)| *outcome == Outcome::Lost);
-        if let Some((lost, _)) = lost
-            && let Some((unit, path)) = self.store.suspect(lost.start)
-        {
-            let damage = Damage {
-                path,
-                reason: format!("cut off: numbers from {} on are missing", lost.start),
-                lost: lost.clone(),
-            };
-            self.damaged.entry(unit).or_insert(damage);
-        }
-    }
-
-    /// What became of numbers that no block holds. A clean stop had saved everything below `clean_tail`, and
-    /// `known_end` is how far blocks are known to have been written: below these, missing is lost. Above,
-    /// the numbers were in memory when the process died, and so may others have been that are older than every unit
-    /// which is `damaged`: what was written behind them may be finished and gone.
-    fn account(
-        &self,
-        missing: Range<Seq>,
-        known_end: Seq,
-        damaged: Option<Seq>,
-    ) -> Vec<(Range<Seq>, Outcome)> {
-        let clean_tail = self.base.clean_tail;
-        let lost_end = known_end.max(clean_tail).clamp(missing.start, missing.end);
-        let memory_end = self.base.ledger.memory_end();
-        let memory_end = damaged.map_or(memory_end, |unit| unit.min(memory_end));
-        let saved_end = clean_tail.clamp(missing.start, lost_end);
-        let memory_end = memory_end.clamp(saved_end, lost_end);
-        let parts = if memory_end > saved_end {
-            vec![
-                (missing.start..saved_end, Outcome::Lost),
-                (saved_end..memory_end, Outcome::Unaccounted),
-                (memory_end..lost_end, Outcome::Lost),
-            ]
-        } else {
-            vec![(missing.start..lost_end, Outcome::Lost)]
-        };
-        parts
-            .into_iter()
-            .chain([(lost_end..missing.end, Outcome::Unaccounted)])
-            .filter(|(range, _)| !range.is_empty())
-            .collect()
     }
 
     /// Tells the operating system how far things have come.
@@ -728,9 +357,4 @@ impl Queue {
         }
         closed
     }
-}
-
-fn free_min(directory: &Directory) -> u64 {
-    let space = directory.disk().space(directory.path());
-    space.map_or(0, |space| FREE_BYTES.min(space.total / 20))
 }

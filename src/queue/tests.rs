@@ -1,6 +1,8 @@
 use super::*;
 use crate::block::{BlockBuilder, Seal, resealed};
+use crate::config::Settings;
 use crate::config::Storage;
+use crate::error::OpenError;
 use crate::store::sim::SimDisk;
 use crate::{DiskBufferedChannel, RecvError};
 use std::path::Path;
