@@ -126,11 +126,22 @@ impl<T> AckReceiver<T> {
         max_bytes: u64,
         linger: Duration,
     ) -> Result<Batch<T>, RecvError> {
-        let mut gathering = Gathering::new(&self.handle.shared, max_items, max_bytes, linger);
-        block_briefly(None, |waker| gathering.poll_first(waker))
-            .unwrap_or(Err(RecvError::Halted))?;
+        let mut gathering = Gathering::new(&self.handle.shared, max_items, max_bytes);
+        match gathering.take(None) {
+            Poll::Ready(taken) => taken?,
+            Poll::Pending => block_briefly(None, |waker| gathering.take(Some(waker)))
+                .unwrap_or(Err(RecvError::Halted))?,
+        }
+        gathering.linger(linger);
         // Past the time there is nothing to be had but what is there.
-        block_briefly(gathering.until, |waker| gathering.poll_more(waker)).unwrap_or(Ok(()))?;
+        match gathering.poll_more(None) {
+            Poll::Ready(gathered) => gathered?,
+            Poll::Pending if linger.is_zero() => {}
+            Poll::Pending => {
+                block_briefly(gathering.until, |waker| gathering.poll_more(Some(waker)))
+                    .unwrap_or(Ok(()))?;
+            }
+        }
         Ok(gathering.finish())
     }
 
@@ -149,9 +160,10 @@ impl<T> AckReceiver<T> {
         max_bytes: u64,
         linger: Duration,
     ) -> Result<Batch<T>, RecvError> {
-        let mut gathering = Gathering::new(&self.handle.shared, max_items, max_bytes, linger);
+        let mut gathering = Gathering::new(&self.handle.shared, max_items, max_bytes);
         let polled = &mut gathering;
-        poll_fn(|cx| polled.poll_first(cx.waker())).await?;
+        poll_fn(|cx| polled.take(Some(cx.waker()))).await?;
+        polled.linger(linger);
         poll_fn(|cx| polled.poll_more_by_the_clock(cx.waker())).await?;
         Ok(gathering.finish())
     }
@@ -169,39 +181,36 @@ struct Gathering<'a, T> {
     shared: &'a Arc<Shared<T>>,
     places: Places,
     parcels: Vec<Parcel<T>>,
+    /// Encoded bytes of these.
+    bytes: u64,
     max_items: usize,
     max_bytes: u64,
-    linger: Duration,
     /// When it stops waiting.
     until: Option<Instant>,
     alarm: Option<Alarm>,
 }
 
 impl<'a, T> Gathering<'a, T> {
-    fn new(shared: &'a Arc<Shared<T>>, max_items: usize, max_bytes: u64, linger: Duration) -> Self {
+    fn new(shared: &'a Arc<Shared<T>>, max_items: usize, max_bytes: u64) -> Self {
         Self {
             shared,
             places: Places::default(),
             parcels: Vec::new(),
+            bytes: 0,
             max_items: max_items.max(1),
             max_bytes,
-            linger,
             until: None,
             alarm: None,
         }
     }
 
-    /// Waits for the first items.
-    fn poll_first(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
-        let taken = self.take(waker);
-        if taken.is_ready() {
-            self.until = sync::now().checked_add(self.linger);
-        }
-        taken
+    /// Says how long it may wait for more than it has.
+    fn linger(&mut self, linger: Duration) {
+        self.until = sync::now().checked_add(linger);
     }
 
     /// Takes what there is now; ready when it is enough or no more can come.
-    fn poll_more(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
+    fn poll_more(&mut self, waker: Option<&Waker>) -> Poll<Result<(), RecvError>> {
         while !self.is_full() {
             match self.take(waker) {
                 Poll::Ready(Ok(())) => {}
@@ -216,7 +225,7 @@ impl<'a, T> Gathering<'a, T> {
 
     /// As [`poll_more`](Self::poll_more), woken when the time is up.
     fn poll_more_by_the_clock(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
-        let polled = self.poll_more(waker);
+        let polled = self.poll_more(Some(waker));
         let Some(until) = self.until.filter(|_| polled.is_pending()) else {
             return polled;
         };
@@ -235,48 +244,38 @@ impl<'a, T> Gathering<'a, T> {
     }
 
     fn is_full(&self) -> bool {
-        self.parcels.len() >= self.max_items || self.bytes() >= self.max_bytes
+        self.parcels.len() >= self.max_items || self.bytes >= self.max_bytes
     }
 
-    fn bytes(&self) -> u64 {
-        self.parcels
-            .iter()
-            .map(|parcel| u64::from(parcel.slip.bytes))
-            .sum()
-    }
-
-    fn take(&mut self, waker: &Waker) -> Poll<Result<(), RecvError>> {
-        let room = self.max_items - self.parcels.len();
-        let bytes = self.max_bytes.saturating_sub(self.bytes());
+    /// Takes items out; waits for them if it has a waker.
+    fn take(&mut self, waker: Option<&Waker>) -> Poll<Result<(), RecvError>> {
+        let before = self.parcels.len();
         let taken = self.shared.poll_deliver_many(
             &mut self.parcels,
-            room,
-            bytes,
+            self.max_items - before,
+            self.max_bytes.saturating_sub(self.bytes),
             &mut self.places,
-            Some(waker),
+            waker,
         );
         if matches!(taken, Poll::Ready(Ok(()))) {
-            self.trim();
+            self.weigh(before);
         }
         taken
     }
 
-    /// Gives back what is too much: some sizes are known only once an item is out.
-    fn trim(&mut self) {
-        let mut bytes = 0_u64;
-        let mut fits = |parcel: &Parcel<T>| {
-            bytes = bytes.saturating_add(parcel.slip.bytes.into());
-            bytes <= self.max_bytes
-        };
-        let kept = self
-            .parcels
-            .iter()
-            .take_while(|parcel| fits(parcel))
-            .count();
-        let surplus = self
-            .parcels
-            .split_off(kept.clamp(1, self.parcels.len().max(1)));
-        if !surplus.is_empty() {
+    /// Adds up what was taken, and gives back what is too much: some sizes are known only once an item is out.
+    fn weigh(&mut self, from: usize) {
+        let mut fitting = from;
+        for parcel in self.parcels.get(from..).unwrap_or_default() {
+            let bytes = self.bytes.saturating_add(parcel.slip.bytes.into());
+            if bytes > self.max_bytes && fitting > 0 {
+                break;
+            }
+            self.bytes = bytes;
+            fitting += 1;
+        }
+        if fitting < self.parcels.len() {
+            let surplus = self.parcels.split_off(fitting);
             // What is just too large comes with the next batch: this one is as full as it gets.
             self.max_items = self.parcels.len();
             self.shared.take_back(surplus, Back::Unseen);

@@ -75,10 +75,11 @@ impl<T> Batch<T> {
     ///
     /// As [`Delivery::ack`]; then none of them is finished.
     pub fn ack_first(&mut self, count: usize) -> Result<(), AckError> {
-        let rest = self.parcels.split_off(count.min(self.len()));
-        let done = std::mem::replace(&mut self.parcels, rest);
-        self.shared
-            .acknowledge(done.iter().map(|parcel| parcel.slip))
+        let count = count.min(self.len());
+        let slips = self.parcels.iter().take(count).map(|parcel| parcel.slip);
+        let acknowledged = self.shared.acknowledge(slips);
+        self.parcels.drain(..count);
+        acknowledged
     }
 
     /// Gives all items back, as [`Delivery::release`] does.

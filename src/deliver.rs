@@ -1,7 +1,8 @@
 //! Items that are out but not finished: how they go out, and what may become of them.
 
 use crate::clock::to_ms;
-use crate::core::{Shared, keep_buffer};
+use crate::copies::{Bundle, Copies};
+use crate::core::Shared;
 use crate::dead::Doomed;
 use crate::error::{AckError, RecvError, SendError};
 use crate::event::Event;
@@ -10,7 +11,7 @@ use crate::ledger::Outcome;
 use crate::refill::encode_item;
 use crate::seq::Seq;
 use crate::state::{Phase, State};
-use crate::take::{Asker, Places};
+use crate::take::{Asker, Haul, Places};
 use crate::wait::{Ticket, Wakes};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -36,10 +37,10 @@ impl<T> Shared<T> {
         waker: Option<&Waker>,
     ) -> Poll<Result<Parcel<T>, RecvError>> {
         let taken = self.poll_take(places, waker, |state, wakes| state.take_out(asker, wakes));
-        taken.map_ok(|mut parcel| {
-            if parcel.slip.awaits_record {
-                let record = self.leave_record(&mut parcel);
-                keep_buffer(record);
+        taken.map_ok(|(mut parcel, bundle)| {
+            if let Some(mut bundle) = bundle {
+                self.encode_out(&mut parcel, &mut bundle);
+                self.leave_records(|copies| parcel.slip.copy = Some(copies.keep(bundle)));
             }
             parcel
         })
@@ -54,64 +55,83 @@ impl<T> Shared<T> {
         places: &mut Places,
         waker: Option<&Waker>,
     ) -> Poll<Result<(), RecvError>> {
-        let before = into.len();
+        let mut haul = Haul::default();
         let taken = self.poll_take(places, waker, |state, wakes| {
-            state.take_out_many(into, max, max_bytes, wakes)
+            state.take_out_many(&mut haul, max, max_bytes, wakes)
         });
-        taken.map_ok(|()| {
-            let new = into.get_mut(before..).unwrap_or_default();
-            if new.iter().any(|parcel| parcel.slip.awaits_record) {
-                self.leave_records(new);
-            }
-        })
+        taken.map_ok(|()| self.unpack(haul, into))
     }
 
-    /// Leaves an encoding with the channel: what only memory has must be saved by a halt, whatever its consumer does
-    /// meanwhile. Returns the buffer that lay in its place.
-    fn leave_record(self: &Arc<Self>, parcel: &mut Parcel<T>) -> Option<Vec<u8>> {
-        let mut record = self.encode_out(parcel);
-        self.enter(|state, wakes| {
-            state.held.deposit(&parcel.slip, record.as_mut());
-            state.end_handing(1, wakes);
+    /// Gives each item its slip, and leaves the encodings of those that only memory has.
+    fn unpack(self: &Arc<Self>, haul: Haul<T>, into: &mut Vec<Parcel<T>>) {
+        let Haul {
+            again,
+            runs,
+            items,
+            bundles: mut empty,
+        } = haul;
+        into.extend(again);
+        let first = into.len();
+        into.reserve(items.len());
+        let slips = runs.iter().flat_map(|(run, failures)| {
+            let bytes = run.bytes / run.len;
+            let failed = |seq| failures.get(&seq).copied().unwrap_or_default();
+            let seqs = run.first..run.first + run.len;
+            seqs.map(move |seq| Slip::new(run, seq, bytes, failed(seq)))
         });
-        record
-    }
-
-    /// As [`leave_record`](Self::leave_record), with one look for all of them.
-    fn leave_records(self: &Arc<Self>, parcels: &mut [Parcel<T>]) {
-        let mut records = Vec::with_capacity(parcels.len());
-        for parcel in parcels
-            .iter_mut()
-            .filter(|parcel| parcel.slip.awaits_record)
-        {
-            let record = self.encode_out(parcel);
-            records.push((parcel.slip, record));
-        }
-        self.enter(|state, wakes| {
-            for (slip, record) in &mut records {
-                state.held.deposit(slip, record.as_mut());
+        let mut full = Vec::new();
+        let mut bundle = empty.pop().unwrap_or_default();
+        for (slip, item) in slips.zip(items) {
+            let mut parcel = Parcel { item, slip };
+            if slip.awaits_record() {
+                if !bundle.takes(slip.seq, slip.latest_ms) {
+                    let next = empty.pop().unwrap_or_default();
+                    full.push(std::mem::replace(&mut bundle, next));
+                }
+                self.encode_out(&mut parcel, &mut bundle);
             }
-            state.end_handing(records.len(), wakes);
-        });
-        for (_, record) in records {
-            keep_buffer(record);
+            into.push(parcel);
         }
+        if bundle.len() == 0 {
+            return;
+        }
+        full.push(bundle);
+        let new = into.get_mut(first..).unwrap_or_default();
+        let mut awaiting = new.iter_mut().filter(|parcel| parcel.slip.awaits_record());
+        self.leave_records(|copies| {
+            for bundle in full {
+                let count = bundle.len();
+                let place = copies.keep(bundle);
+                for parcel in awaiting.by_ref().take(count) {
+                    parcel.slip.copy = Some(place);
+                }
+            }
+            empty
+                .into_iter()
+                .for_each(|bundle| copies.give_back(bundle));
+        });
     }
 
     /// The encoding of an item that goes out, made outside the lock.
-    fn encode_out(&self, parcel: &mut Parcel<T>) -> Option<Vec<u8>> {
-        let record = self.encoded(&parcel.item);
-        let bytes = record.as_ref().map_or(0, Vec::len);
-        parcel.slip.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        parcel.slip.awaits_record = false;
-        record
+    fn encode_out(&self, parcel: &mut Parcel<T>, bundle: &mut Bundle) {
+        let Parcel { item, slip } = parcel;
+        let max = self.settings.item_bytes_max;
+        slip.bytes = bundle.push(slip.seq, slip.latest_ms, |buffer| {
+            let before = buffer.len();
+            encode_item(item, self.codec.as_ref(), buffer).is_ok() && buffer.len() - before <= max
+        });
     }
 
-    fn encoded(&self, item: &T) -> Option<Vec<u8>> {
-        let mut buffer = crate::core::take_buffer();
-        match encode_item(item, self.codec.as_ref(), &mut buffer) {
-            Ok(()) if buffer.len() <= self.settings.item_bytes_max => Some(buffer),
-            _ => None,
+    /// Leaves encodings with the channel: what only memory has must be saved by a halt, whatever its consumer does meanwhile.
+    fn leave_records(self: &Arc<Self>, leave: impl FnOnce(&mut Copies)) {
+        let is_awaited = {
+            let mut state = self.state.lock();
+            leave(state.held.copies());
+            state.handing -= 1;
+            state.phase == Phase::Halting || state.sync.wanted > state.sync.done
+        };
+        if is_awaited {
+            self.enter(State::kick);
         }
     }
 
@@ -130,9 +150,21 @@ impl<T> Shared<T> {
             if !state.minds_deliveries() {
                 return Err(AckError::TooLate);
             }
+            let mut slips = slips.into_iter();
+            let Some(mut first) = slips.next() else {
+                return Ok(());
+            };
+            let (mut count, mut bytes) = (1, u64::from(first.bytes));
             for slip in slips {
-                state.acknowledge_out(&slip, wakes);
+                if first.is_continued_by(count, &slip) {
+                    count += 1;
+                    bytes += u64::from(slip.bytes);
+                } else {
+                    state.acknowledge_out(&first, count, bytes, wakes);
+                    (first, count, bytes) = (slip, 1, slip.bytes.into());
+                }
             }
+            state.acknowledge_out(&first, count, bytes, wakes);
             Ok(())
         })
     }
@@ -189,7 +221,7 @@ impl<T> Shared<T> {
                     origin: state.held.origin(&slip),
                     latest_ms: slip.latest_ms,
                 };
-                state.held.finish(&slip);
+                state.held.finish(&slip, 1);
                 state.doom(vec![doomed], wakes);
                 state.limit_waiters.wake_one(wakes);
             }
@@ -235,14 +267,6 @@ impl<T> Shared<T> {
 }
 
 impl<T> State<T> {
-    /// Encodings that were awaited are there.
-    fn end_handing(&mut self, count: usize, wakes: &mut Wakes) {
-        self.handing -= count;
-        if self.phase == Phase::Halting || self.sync.wanted > self.sync.done {
-            self.kick(wakes);
-        }
-    }
-
     /// What becomes of deliveries still makes a difference: a halt has not begun to save.
     fn minds_deliveries(&self) -> bool {
         self.phase != Phase::Halted && !self.is_saving

@@ -1,18 +1,15 @@
 //! Items that are out with consumers, and those that came back: pure bookkeeping, no I/O and no codec.
 //!
-//! An item that is out is with its consumer and nowhere else in memory. Where no disk has it, its encoding is kept here,
-//! so that a halt can save it whatever the consumer does. What comes back waits here, in the order of its numbers, and goes
-//! out again ahead of everything that was never out.
+//! An item that is out is with its consumer and nowhere else in memory. Where no disk has it, its encoding is kept (see
+//! `copies`), so that a halt can save it whatever the consumer does. What comes back waits here, in the order of its
+//! numbers, and goes out again ahead of everything that was never out.
 
+use crate::copies::{Copies, Place, Unsaved};
 use crate::dir::LetterId;
-use crate::front::Origin;
+use crate::front::{Origin, Run};
 use crate::seq::Seq;
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::ops::Range;
-
-/// Buffers of encodings above this size are not kept for the next one.
-const KEPT_BUFFER_BYTES: usize = 4 << 10;
 
 /// What is known of an item that is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,26 +29,38 @@ pub(crate) struct Slip {
     pub(crate) failures: u32,
     /// It was out before.
     pub(crate) is_repeat: bool,
-    /// Its encoding is still to be left, before it is handed out.
-    pub(crate) awaits_record: bool,
-    /// Where its encoding is kept, if only memory has it.
-    copy: Option<NonZeroU32>,
+    /// Where its encoding is kept, once it is, if only memory has it.
+    pub(crate) copy: Option<Place>,
 }
 
 impl Slip {
-    pub(crate) fn new(seq: Seq, origin: Origin, bytes: u32) -> Self {
+    /// For an item of that run, one that leaves the front.
+    #[inline]
+    pub(crate) fn new(run: &Run, seq: Seq, bytes: u64, failures: u32) -> Self {
         Self {
             seq,
-            incarnation: 0,
-            origin,
-            bytes,
-            earliest_ms: 0,
-            latest_ms: 0,
-            failures: 0,
+            incarnation: run.incarnation,
+            origin: run.origin,
+            // `item_bytes_max` is far below 4 GiB.
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            earliest_ms: run.earliest_ms,
+            latest_ms: run.latest_ms,
+            failures,
             is_repeat: false,
-            awaits_record: false,
             copy: None,
         }
+    }
+
+    /// Its encoding is still to be left, before the item is handed out.
+    #[inline]
+    pub(crate) fn awaits_record(&self) -> bool {
+        self.origin.is_memory_only() && self.copy.is_none()
+    }
+
+    /// Whether `next` is the number that follows this and the `count - 1` after it, of the same kind and in the same bundle.
+    #[inline]
+    pub(crate) fn is_continued_by(&self, count: u64, next: &Self) -> bool {
+        next.seq == self.seq + count && next.origin == self.origin && next.copy == self.copy
     }
 }
 
@@ -120,25 +129,29 @@ impl<T> Held<T> {
 
     /// Items, out or not, that only memory has.
     pub(crate) fn memory_only(&self) -> u64 {
-        self.copies.memory_only
+        self.copies.memory_only()
     }
 
     /// Whether only memory has it, which a sync may have changed since it went out.
     pub(crate) fn origin(&self, slip: &Slip) -> Origin {
-        if self.copies.is_stored(slip) {
+        if slip.copy.is_some_and(|place| self.copies.is_stored(place)) {
             Origin::Stored
         } else {
             slip.origin
         }
     }
 
-    /// An item goes out for the first time. Where only memory has it, its encoding is awaited.
-    pub(crate) fn take_out(&mut self, slip: &mut Slip) {
-        self.out += 1;
-        if slip.origin.is_memory_only() {
-            slip.copy = Some(self.copies.reserve(slip));
-            slip.awaits_record = true;
+    /// Items go out for the first time. Where only memory has them, their encodings are awaited.
+    pub(crate) fn take_out(&mut self, origin: Origin, count: u64) {
+        self.out += count;
+        if origin.is_memory_only() {
+            self.copies.expect(count);
         }
+    }
+
+    /// The encodings of what is out; where they are left and empty bundles come from.
+    pub(crate) fn copies(&mut self) -> &mut Copies {
+        &mut self.copies
     }
 
     /// The oldest that came back and needn't wait goes out again.
@@ -164,14 +177,8 @@ impl<T> Held<T> {
             return None;
         }
         let parcel = first.remove();
-        self.forget_origins(parcel.slip.seq..parcel.slip.seq + 1);
-        self.copies.free(&parcel.slip);
+        self.forget(&parcel.slip, 1);
         Some(parcel)
-    }
-
-    /// Leaves the encoding of an item that is out; an empty hand where there is none to be had. The buffer is exchanged.
-    pub(crate) fn deposit(&mut self, slip: &Slip, record: Option<&mut Vec<u8>>) {
-        self.copies.deposit(slip, record);
     }
 
     /// Notes which dead letters these numbers were.
@@ -184,15 +191,24 @@ impl<T> Held<T> {
         self.origins.get(&seq).copied()
     }
 
-    /// An item that was out is finished.
-    pub(crate) fn finish(&mut self, slip: &Slip) {
-        self.out -= 1;
-        self.forget_origins(slip.seq..slip.seq + 1);
-        self.copies.free(slip);
+    /// Items that were out are finished: that of the slip, and those that continue it.
+    pub(crate) fn finish(&mut self, slip: &Slip, count: u64) {
+        self.out -= count;
+        self.forget(slip, count);
+    }
+
+    fn forget(&mut self, slip: &Slip, count: u64) {
+        if let Some(place) = slip.copy {
+            self.copies.finish(place, slip.seq, count);
+        }
+        self.forget_origins(slip.seq..slip.seq + count);
     }
 
     /// The numbers are finished.
     pub(crate) fn forget_origins(&mut self, seqs: Range<Seq>) {
+        if self.origins.is_empty() {
+            return;
+        }
         while let Some((seq, _)) = self.origins.range(seqs.clone()).next() {
             let seq = *seq;
             self.origins.remove(&seq);
@@ -245,7 +261,7 @@ impl<T> Held<T> {
             .chain(std::mem::take(&mut self.delayed).into_values());
         let mut unsaved = Vec::new();
         for Parcel { item, slip } in waiting {
-            if self.copies.is_unsaved(&slip) {
+            if self.origin(&slip).is_memory_only() {
                 unsaved.push((slip.seq, item));
             } else {
                 discarded.push(item);
@@ -261,154 +277,30 @@ impl<T> Held<T> {
     }
 }
 
-/// What only memory has of an item that is out or came back.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unsaved {
-    pub(crate) seq: Seq,
-    /// `None` where it can't be encoded.
-    pub(crate) record: Option<Vec<u8>>,
-    pub(crate) latest_ms: u64,
-}
-
-/// Encodings, in slots that are used again.
-#[derive(Debug, Default)]
-struct Copies {
-    slots: Vec<Slot>,
-    free: Vec<NonZeroU32>,
-    memory_only: u64,
-}
-
-#[derive(Debug)]
-struct Slot {
-    seq: Seq,
-    latest_ms: u64,
-    kept: Kept,
-    record: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
-    Nothing,
-    /// Somebody is encoding it.
-    Awaited,
-    Record,
-    /// It can't be encoded.
-    Unencodable,
-    /// Not any more: a disk has it.
-    OnDisk,
-}
-
-impl Kept {
-    fn is_memory_only(self) -> bool {
-        !matches!(self, Self::Nothing | Self::OnDisk)
-    }
-}
-
-/// Places count from 1.
-fn index(place: NonZeroU32) -> usize {
-    place.get() as usize - 1
-}
-
-impl Copies {
-    fn reserve(&mut self, slip: &Slip) -> NonZeroU32 {
-        self.memory_only += 1;
-        let slot = Slot {
-            seq: slip.seq,
-            latest_ms: slip.latest_ms,
-            kept: Kept::Awaited,
-            record: Vec::new(),
-        };
-        let Some(place) = self.free.pop() else {
-            self.slots.push(slot);
-            // Far fewer are out than that.
-            let place = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-            return NonZeroU32::new(place).unwrap_or(NonZeroU32::MAX);
-        };
-        if let Some(free) = self.slots.get_mut(index(place)) {
-            let record = std::mem::take(&mut free.record);
-            *free = Slot { record, ..slot };
-        }
-        place
-    }
-
-    fn slot(&self, slip: &Slip) -> Option<&Slot> {
-        self.slots
-            .get(index(slip.copy?))
-            .filter(|slot| slot.seq == slip.seq)
-    }
-
-    fn deposit(&mut self, slip: &Slip, record: Option<&mut Vec<u8>>) {
-        let slot = slip.copy.and_then(|place| self.slots.get_mut(index(place)));
-        let Some(slot) = slot.filter(|slot| slot.seq == slip.seq) else {
-            return;
-        };
-        slot.kept = match record {
-            Some(record) => {
-                std::mem::swap(&mut slot.record, record);
-                Kept::Record
-            }
-            None => Kept::Unencodable,
-        };
-    }
-
-    fn free(&mut self, slip: &Slip) {
-        let Some(place) = slip.copy else { return };
-        if let Some(slot) = self.slots.get_mut(index(place)) {
-            self.memory_only -= u64::from(slot.kept.is_memory_only());
-            slot.kept = Kept::Nothing;
-            slot.record.clear();
-            if slot.record.capacity() > KEPT_BUFFER_BYTES {
-                slot.record = Vec::new();
-            }
-            self.free.push(place);
-        }
-    }
-
-    fn is_stored(&self, slip: &Slip) -> bool {
-        self.slot(slip)
-            .is_some_and(|slot| slot.kept == Kept::OnDisk)
-    }
-
-    fn is_unsaved(&self, slip: &Slip) -> bool {
-        self.slot(slip)
-            .is_some_and(|slot| slot.kept.is_memory_only())
-    }
-
-    fn unsaved(&self) -> Vec<Unsaved> {
-        let mut unsaved: Vec<_> = self
-            .slots
-            .iter()
-            .filter(|slot| slot.kept.is_memory_only())
-            .map(|slot| Unsaved {
-                seq: slot.seq,
-                record: (slot.kept == Kept::Record).then(|| slot.record.clone()),
-                latest_ms: slot.latest_ms,
-            })
-            .collect();
-        unsaved.sort_by_key(|unsaved| unsaved.seq);
-        unsaved
-    }
-
-    fn mark_stored(&mut self, seqs: &[Seq]) {
-        for slot in &mut self.slots {
-            if slot.kept == Kept::Record && seqs.binary_search(&slot.seq).is_ok() {
-                slot.kept = Kept::OnDisk;
-                slot.record = Vec::new();
-                self.memory_only -= 1;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::copies::Bundle;
+
+    fn run(first: Seq, origin: Origin) -> Run {
+        Run {
+            first,
+            len: 1,
+            origin,
+            bytes: 0,
+            earliest_ms: 0,
+            latest_ms: 0,
+            incarnation: 0,
+        }
+    }
 
     fn out(held: &mut Held<u64>, seq: Seq, origin: Origin) -> Parcel<u64> {
-        let mut slip = Slip::new(seq, origin, 0);
-        held.take_out(&mut slip);
-        if let Some(record) = slip.copy.map(|_| seq.to_le_bytes().to_vec()) {
-            held.deposit(&slip, Some(&mut record.clone()));
+        let mut slip = Slip::new(&run(seq, origin), seq, 0, 0);
+        held.take_out(origin, 1);
+        if slip.awaits_record() {
+            let mut bundle = Box::<Bundle>::default();
+            bundle.push(seq, 0, |_| true);
+            slip.copy = Some(held.copies().keep(bundle));
         }
         Parcel { item: seq, slip }
     }
@@ -442,38 +334,33 @@ mod tests {
         let mut held = Held::default();
         let first = out(&mut held, 7, Origin::Direct);
         let second = out(&mut held, 3, Origin::Handed);
-        let _third = out(&mut held, 9, Origin::Stored);
+        let third = out(&mut held, 9, Origin::Stored);
         assert_eq!(held.memory_only(), 2);
-        let expected = [3_u64, 7].map(|seq| Unsaved {
-            seq,
-            record: Some(seq.to_le_bytes().to_vec()),
-            latest_ms: 0,
-        });
-        assert_eq!(held.unsaved(), expected);
 
         held.mark_stored(&[7]);
         assert_eq!(held.origin(&first.slip), Origin::Stored);
         assert_eq!(held.origin(&second.slip), Origin::Handed);
-        held.finish(&second.slip);
-        assert_eq!((held.memory_only(), held.unsaved()), (0, Vec::new()));
-        held.finish(&first.slip);
-        let again = out(&mut held, 20, Origin::Direct);
-        assert_eq!(held.copies.slots.len(), 2, "slots are used again");
-        assert_eq!(held.origin(&again.slip), Origin::Direct);
+        assert_eq!(held.memory_only(), 1);
+        held.finish(&second.slip, 1);
+        held.finish(&first.slip, 1);
+        held.finish(&third.slip, 1);
+        assert_eq!((held.memory_only(), held.out()), (0, 0));
     }
 
     #[test]
-    fn one_that_can_not_be_encoded_is_named_all_the_same() {
+    fn what_waits_is_saved_as_an_item_where_only_memory_has_it() {
         let mut held = Held::<u64>::default();
-        let mut slip = Slip::new(4, Origin::Direct, 0);
-        held.take_out(&mut slip);
-        held.deposit(&slip, None);
-        let out_stored = out(&mut held, 5, Origin::Stored);
-        assert_eq!(held.unsaved().first().unwrap().record, None);
-        held.put_back(Parcel { item: 44, slip }, Some(1));
-        held.put_back(out_stored, None);
+        let parcels = [
+            out(&mut held, 4, Origin::Direct),
+            out(&mut held, 5, Origin::Stored),
+            out(&mut held, 6, Origin::Direct),
+        ];
+        held.mark_stored(&[6]);
+        for parcel in parcels {
+            held.put_back(parcel, None);
+        }
         let mut discarded = Vec::new();
-        assert_eq!(held.take_unsaved(&mut discarded), [(4, 44)]);
-        assert_eq!(discarded, [5]);
+        assert_eq!(held.take_unsaved(&mut discarded), [(4, 4)]);
+        assert_eq!(discarded, [5, 6]);
     }
 }

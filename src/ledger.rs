@@ -203,6 +203,14 @@ impl Ledger {
         self.failures.get(&seq).copied().unwrap_or_default()
     }
 
+    /// Those of `range` whose deliveries failed, with how often.
+    pub(crate) fn failures_in(&self, range: Range<Seq>) -> BTreeMap<Seq, u32> {
+        self.failures
+            .range(range)
+            .map(|(seq, count)| (*seq, *count))
+            .collect()
+    }
+
     /// All numbers whose deliveries failed, with how often.
     pub(crate) fn all_failures(&self) -> &BTreeMap<Seq, u32> {
         &self.failures

@@ -85,6 +85,7 @@ mod channel;
 mod clock;
 mod codec;
 mod config;
+mod copies;
 mod core;
 mod dead;
 mod deliver;

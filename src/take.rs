@@ -1,9 +1,10 @@
 //! Receiving, as far as it is under the lock: what is ready, what stands before it, what comes forward.
 
+use crate::copies::Bundle;
 use crate::dead::{Doomed, Verdict};
 use crate::error::RecvError;
 use crate::event::Event;
-use crate::front::{Origin, Run, Taken};
+use crate::front::{Origin, Run};
 use crate::held::{Parcel, Slip};
 use crate::ledger::Outcome;
 use crate::refill::{Decoded, Refill};
@@ -11,6 +12,7 @@ use crate::seq::Seq;
 use crate::staging::HandOver;
 use crate::state::{Phase, State};
 use crate::wait::{Ticket, Wakes};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::task::Waker;
 
@@ -47,6 +49,31 @@ pub(crate) enum Asker {
 pub(crate) struct RefillJob {
     pub(crate) refill: Refill,
     pub(crate) wanted: Range<Seq>,
+}
+
+/// What a receiver takes out at once, as it leaves the state.
+#[derive(Debug)]
+pub(crate) struct Haul<T> {
+    /// What was out before.
+    pub(crate) again: Vec<Parcel<T>>,
+    /// What follows: numbers, how often deliveries of some of them have failed ..
+    pub(crate) runs: Vec<(Run, BTreeMap<Seq, u32>)>,
+    /// .. and the items.
+    pub(crate) items: Vec<T>,
+    /// For the encodings of what only memory has.
+    #[allow(clippy::vec_box, reason = "they come as they are")]
+    pub(crate) bundles: Vec<Box<Bundle>>,
+}
+
+impl<T> Default for Haul<T> {
+    fn default() -> Self {
+        Self {
+            again: Vec::new(),
+            runs: Vec::new(),
+            items: Vec::new(),
+            bundles: Vec::new(),
+        }
+    }
 }
 
 /// A receiver's places in the lists that it may wait in.
@@ -97,8 +124,12 @@ impl<T> State<T> {
         })
     }
 
-    /// The next item, which stays unfinished, or what stands before it.
-    pub(crate) fn take_out(&mut self, asker: Asker, wakes: &mut Wakes) -> Take<Parcel<T>> {
+    /// The next item, which stays unfinished, or what stands before it. With an empty bundle where it must be encoded.
+    pub(crate) fn take_out(
+        &mut self,
+        asker: Asker,
+        wakes: &mut Wakes,
+    ) -> Take<(Parcel<T>, Option<Box<Bundle>>)> {
         let own_out = match asker {
             Asker::Consumer if self.is_at_limit() => return Take::WaitForAcks,
             Asker::Consumer => 0,
@@ -110,7 +141,7 @@ impl<T> State<T> {
     /// Up to `max` items of `max_bytes` together, as far as their sizes are known; at least one.
     pub(crate) fn take_out_many(
         &mut self,
-        into: &mut Vec<Parcel<T>>,
+        haul: &mut Haul<T>,
         max: usize,
         max_bytes: u64,
         wakes: &mut Wakes,
@@ -119,20 +150,7 @@ impl<T> State<T> {
             return Take::WaitForAcks;
         }
         self.take_with(0, wakes, |state, wakes| {
-            let first = state.pop_out(wakes)?;
-            let mut bytes = u64::from(first.slip.bytes);
-            into.push(first);
-            for _ in 1..max {
-                if bytes >= max_bytes || state.is_at_limit() {
-                    break;
-                }
-                let Some(next) = state.pop_out(wakes) else {
-                    break;
-                };
-                bytes += u64::from(next.slip.bytes);
-                into.push(next);
-            }
-            Some(())
+            state.pop_out_many(haul, max, max_bytes, wakes)
         })
     }
 
@@ -174,7 +192,8 @@ impl<T> State<T> {
     /// Takes the oldest item and acknowledges it.
     fn pop(&mut self, wakes: &mut Wakes) -> Option<T> {
         if let Some(parcel) = self.held.take_ready() {
-            self.acknowledge_out(&parcel.slip, wakes);
+            let bytes = parcel.slip.bytes.into();
+            self.acknowledge_out(&parcel.slip, 1, bytes, wakes);
             return Some(parcel.item);
         }
         let taken = self.front.pop()?;
@@ -204,38 +223,95 @@ impl<T> State<T> {
     }
 
     /// Takes the oldest item out; it stays unfinished.
-    fn pop_out(&mut self, wakes: &mut Wakes) -> Option<Parcel<T>> {
+    fn pop_out(&mut self, wakes: &mut Wakes) -> Option<(Parcel<T>, Option<Box<Bundle>>)> {
         if let Some(parcel) = self.held.take_ready() {
-            return Some(parcel);
+            return Some((parcel, None));
         }
-        let Taken {
-            seq,
-            item,
-            origin,
-            bytes,
-            incarnation,
-            earliest_ms,
-            latest_ms,
-        } = self.front.pop()?;
-        // `item_bytes_max` is far below 4 GiB.
-        let mut slip = Slip::new(seq, origin, u32::try_from(bytes).unwrap_or(u32::MAX));
-        slip.incarnation = incarnation;
-        slip.earliest_ms = earliest_ms;
-        slip.latest_ms = latest_ms;
-        slip.failures = self.ledger.failures(seq);
-        self.held.take_out(&mut slip);
-        self.handing += usize::from(slip.awaits_record);
+        let taken = self.front.pop()?;
+        let run = Run {
+            first: taken.seq,
+            len: 1,
+            origin: taken.origin,
+            bytes: taken.bytes,
+            earliest_ms: taken.earliest_ms,
+            latest_ms: taken.latest_ms,
+            incarnation: taken.incarnation,
+        };
+        let failures = self.ledger.failures(run.first);
+        let slip = Slip::new(&run, run.first, run.bytes, failures);
+        self.held.take_out(run.origin, 1);
+        let bundle = slip.awaits_record().then(|| {
+            self.handing += 1;
+            self.held.copies().lend()
+        });
         self.wake_for_front(1, wakes);
-        Some(Parcel { item, slip })
+        let item = taken.item;
+        Some((Parcel { item, slip }, bundle))
     }
 
-    /// Finishes an item that was out.
-    pub(crate) fn acknowledge_out(&mut self, slip: &Slip, wakes: &mut Wakes) {
+    /// Takes the oldest items out, as [`take_out_many`](Self::take_out_many) says.
+    fn pop_out_many(
+        &mut self,
+        haul: &mut Haul<T>,
+        max: usize,
+        max_bytes: u64,
+        wakes: &mut Wakes,
+    ) -> Option<()> {
+        let (mut taken, mut bytes) = (0, 0);
+        while taken < max && (taken == 0 || bytes < max_bytes) {
+            let Some(parcel) = self.held.take_ready() else {
+                break;
+            };
+            taken += 1;
+            bytes += u64::from(parcel.slip.bytes);
+            haul.again.push(parcel);
+        }
+        let mut awaited = 0;
+        while taken < max && (taken == 0 || bytes < max_bytes) {
+            let room = self.limits.in_flight_max.saturating_sub(self.held.total());
+            let Some(oldest) = self.front.oldest().filter(|_| room > 0) else {
+                break;
+            };
+            let fitting = (max_bytes - bytes).div_ceil((oldest.bytes / oldest.len).max(1));
+            let most = fitting.clamp(1, room);
+            let most = usize::try_from(most).unwrap_or(max).min(max - taken);
+            let run = self.front.pop_many(most, &mut haul.items)?;
+            let failures = self.ledger.failures_in(run.first..run.first + run.len);
+            self.held.take_out(run.origin, run.len);
+            let count = usize::try_from(run.len).unwrap_or(most);
+            taken += count;
+            bytes += run.bytes;
+            awaited += if run.origin.is_memory_only() {
+                count
+            } else {
+                0
+            };
+            haul.runs.push((run, failures));
+            self.wake_for_front(run.len, wakes);
+        }
+        if awaited > 0 {
+            self.handing += 1;
+            haul.bundles = self.held.copies().lend_many(awaited);
+        }
+        (taken > 0).then_some(())
+    }
+
+    /// Finishes items that were out: that of the slip and those that continue it, `count` with `bytes` together.
+    pub(crate) fn acknowledge_out(
+        &mut self,
+        slip: &Slip,
+        count: u64,
+        bytes: u64,
+        wakes: &mut Wakes,
+    ) {
         let origin = self.held.origin(slip);
-        self.held.finish(slip);
-        self.ledger.acknowledge(slip.seq, 1);
-        self.note_taken(origin, slip.bytes.into(), 1, wakes);
-        self.limit_waiters.wake_one(wakes);
+        self.held.finish(slip, count);
+        self.ledger.acknowledge(slip.seq, count);
+        self.note_taken(origin, bytes, count, wakes);
+        if !self.limit_waiters.is_empty() {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            self.limit_waiters.wake(count, wakes);
+        }
     }
 
     /// Front is empty: what a receiver does about it.
