@@ -39,8 +39,9 @@ impl<T> Shared<T> {
         let taken = self.poll_take(places, waker, |state, wakes| state.take_out(asker, wakes));
         taken.map_ok(|(mut parcel, bundle)| {
             if let Some(mut bundle) = bundle {
-                self.encode_out(&mut parcel, &mut bundle);
-                self.leave_records(|copies| parcel.slip.copy = Some(copies.keep(bundle)));
+                let slip = &mut parcel.slip;
+                slip.bytes = self.encode_out(&parcel.item, slip, &mut bundle);
+                self.leave_records(|copies| slip.copy = Some(copies.keep(bundle)));
             }
             parcel
         })
@@ -64,33 +65,29 @@ impl<T> Shared<T> {
 
     /// Gives each item its slip, and leaves the encodings of those that only memory has.
     fn unpack(self: &Arc<Self>, haul: Haul<T>, into: &mut Vec<Parcel<T>>) {
-        let Haul {
-            again,
-            runs,
-            items,
-            bundles: mut empty,
-        } = haul;
-        into.extend(again);
+        into.extend(haul.again);
         let first = into.len();
-        into.reserve(items.len());
-        let slips = runs.iter().flat_map(|(run, failures)| {
-            let bytes = run.bytes / run.len;
-            let failed = |seq| failures.get(&seq).copied().unwrap_or_default();
-            let seqs = run.first..run.first + run.len;
-            seqs.map(move |seq| Slip::new(run, seq, bytes, failed(seq)))
-        });
+        into.reserve(haul.items.len());
+        let mut items = haul.items.into_iter();
+        let mut empty = haul.bundles;
         let mut full = Vec::new();
         let mut bundle = empty.pop().unwrap_or_default();
-        for (slip, item) in slips.zip(items) {
-            let mut parcel = Parcel { item, slip };
-            if slip.awaits_record() {
-                if !bundle.takes(slip.seq, slip.latest_ms) {
-                    let next = empty.pop().unwrap_or_default();
-                    full.push(std::mem::replace(&mut bundle, next));
+        for (run, failures) in &haul.runs {
+            let mut slip = Slip::new(run, run.bytes / run.len);
+            for (seq, item) in (run.first..run.first + run.len).zip(items.by_ref()) {
+                slip.seq = seq;
+                if !failures.is_empty() {
+                    slip.failures = failures.get(&seq).copied().unwrap_or_default();
                 }
-                self.encode_out(&mut parcel, &mut bundle);
+                if run.origin.is_memory_only() {
+                    if !bundle.takes(seq, run.latest_ms) {
+                        let next = empty.pop().unwrap_or_default();
+                        full.push(std::mem::replace(&mut bundle, next));
+                    }
+                    slip.bytes = self.encode_out(&item, &slip, &mut bundle);
+                }
+                into.push(Parcel { item, slip });
             }
-            into.push(parcel);
         }
         if bundle.len() == 0 {
             return;
@@ -112,14 +109,13 @@ impl<T> Shared<T> {
         });
     }
 
-    /// The encoding of an item that goes out, made outside the lock.
-    fn encode_out(&self, parcel: &mut Parcel<T>, bundle: &mut Bundle) {
-        let Parcel { item, slip } = parcel;
+    /// Encodes an item that goes out, outside the lock; how many bytes that are.
+    fn encode_out(&self, item: &T, slip: &Slip, bundle: &mut Bundle) -> u32 {
         let max = self.settings.item_bytes_max;
-        slip.bytes = bundle.push(slip.seq, slip.latest_ms, |buffer| {
+        bundle.push(slip.seq, slip.latest_ms, |buffer| {
             let before = buffer.len();
             encode_item(item, self.codec.as_ref(), buffer).is_ok() && buffer.len() - before <= max
-        });
+        })
     }
 
     /// Leaves encodings with the channel: what only memory has must be saved by a halt, whatever its consumer does meanwhile.

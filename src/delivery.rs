@@ -240,7 +240,9 @@ pub(crate) fn dropped() -> Back {
 
 impl<T> Drop for Delivery<T> {
     fn drop(&mut self) {
-        self.give_back(dropped());
+        if self.item.is_some() {
+            self.give_back(dropped());
+        }
     }
 }
 

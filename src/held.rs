@@ -34,18 +34,18 @@ pub(crate) struct Slip {
 }
 
 impl Slip {
-    /// For an item of that run, one that leaves the front.
+    /// For the first item of a run that leaves the front. Its encoding has so many bytes.
     #[inline]
-    pub(crate) fn new(run: &Run, seq: Seq, bytes: u64, failures: u32) -> Self {
+    pub(crate) fn new(run: &Run, bytes: u64) -> Self {
         Self {
-            seq,
+            seq: run.first,
             incarnation: run.incarnation,
             origin: run.origin,
             // `item_bytes_max` is far below 4 GiB.
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             earliest_ms: run.earliest_ms,
             latest_ms: run.latest_ms,
-            failures,
+            failures: 0,
             is_repeat: false,
             copy: None,
         }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     fn out(held: &mut Held<u64>, seq: Seq, origin: Origin) -> Parcel<u64> {
-        let mut slip = Slip::new(&run(seq, origin), seq, 0, 0);
+        let mut slip = Slip::new(&run(seq, origin), 0);
         held.take_out(origin, 1);
         if slip.awaits_record() {
             let mut bundle = Box::<Bundle>::default();

@@ -237,8 +237,8 @@ impl<T> State<T> {
             latest_ms: taken.latest_ms,
             incarnation: taken.incarnation,
         };
-        let failures = self.ledger.failures(run.first);
-        let slip = Slip::new(&run, run.first, run.bytes, failures);
+        let mut slip = Slip::new(&run, run.bytes);
+        slip.failures = self.ledger.failures(run.first);
         self.held.take_out(run.origin, 1);
         let bundle = slip.awaits_record().then(|| {
             self.handing += 1;
