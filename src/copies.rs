@@ -339,8 +339,11 @@ mod tests {
         copies.finish(first, 1, 1);
         assert_eq!(copies.memory_only(), 2);
         copies.expect(1);
-        assert_eq!(copies.keep(bundle(5..6)), first, "places are used again");
+        let mut again = copies.lend();
+        again.push(5, 0, |bytes| encode(5, bytes));
+        assert_eq!(copies.keep(again), first, "places are used again");
         assert!(!copies.is_stored(first));
+        assert_eq!((copies.memory_only(), copies.unsaved()), (3, unsaved(3..6)));
     }
 
     #[test]
