@@ -28,7 +28,7 @@ impl Place {
 /// Encodings of items with consecutive numbers, one behind the other.
 ///
 /// Always in a box: it changes hands often.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Bundle {
     first: Seq,
     /// Items that are not finished.
@@ -107,8 +107,13 @@ impl Bundle {
         }
     }
 
+    /// When its items were admitted at the latest; 0 where no age is limited.
+    pub(crate) fn latest_ms(&self) -> u64 {
+        self.latest_ms
+    }
+
     /// What is not finished and not on disk, with its bytes if it has an encoding.
-    fn unfinished(&self) -> impl Iterator<Item = (Seq, Option<&[u8]>)> {
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = (Seq, Option<&[u8]>)> {
         let starts = std::iter::once(0).chain(self.records.iter().map(|record| record.end));
         (self.first..)
             .zip(starts.zip(&self.records))
@@ -130,15 +135,6 @@ impl Bundle {
     fn footprint(&self) -> usize {
         size_of::<Self>() + self.bytes.capacity() + self.records.capacity() * size_of::<Record>()
     }
-}
-
-/// What only memory has of an item that is out or came back.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unsaved {
-    pub(crate) seq: Seq,
-    /// `None` where it can't be encoded.
-    pub(crate) record: Option<Vec<u8>>,
-    pub(crate) latest_ms: u64,
 }
 
 /// All bundles, in slots that are used again.
@@ -237,22 +233,13 @@ impl Copies {
         bundle.is_some_and(|bundle| bundle.is_stored)
     }
 
-    /// What only memory has, by number.
-    pub(crate) fn unsaved(&self) -> Vec<Unsaved> {
-        let mut unsaved: Vec<_> = self
-            .slots
-            .iter()
-            .flatten()
-            .flat_map(|bundle| {
-                bundle.unfinished().map(|(seq, record)| Unsaved {
-                    seq,
-                    record: record.map(<[u8]>::to_vec),
-                    latest_ms: bundle.latest_ms,
-                })
-            })
-            .collect();
-        unsaved.sort_by_key(|unsaved| unsaved.seq);
-        unsaved
+    /// Copies of the encodings of all that only memory has.
+    pub(crate) fn unsaved(&self) -> Vec<Bundle> {
+        let bundles = self.slots.iter().flatten();
+        bundles
+            .filter(|bundle| !bundle.is_stored)
+            .map(|bundle| Bundle::clone(bundle))
+            .collect()
     }
 
     /// A disk has these now: all that [`unsaved`](Self::unsaved) told of, so a bundle is among them as a whole or not at all.
@@ -295,35 +282,42 @@ mod tests {
         u32::try_from(if seq % 5 == 4 { 0 } else { seq }).unwrap()
     }
 
-    fn unsaved(seqs: impl IntoIterator<Item = Seq>) -> Vec<Unsaved> {
-        let unsaved = seqs.into_iter().map(|seq| {
+    type Unsaved = Vec<(Seq, Option<Vec<u8>>)>;
+
+    fn expected(seqs: impl IntoIterator<Item = Seq>) -> Unsaved {
+        let expected = seqs.into_iter().map(|seq| {
             let mut record = Vec::new();
-            let record = encode(seq, &mut record).then_some(record);
-            Unsaved {
-                seq,
-                record,
-                latest_ms: 0,
-            }
+            (seq, encode(seq, &mut record).then_some(record))
         });
-        unsaved.collect()
+        expected.collect()
+    }
+
+    fn unsaved(copies: &Copies) -> Unsaved {
+        let bundles = copies.unsaved();
+        let records = bundles.iter().flat_map(Bundle::unfinished);
+        let mut unsaved: Unsaved = records
+            .map(|(seq, record)| (seq, record.map(<[u8]>::to_vec)))
+            .collect();
+        unsaved.sort();
+        unsaved
     }
 
     #[test]
-    fn what_is_unsaved_is_what_is_not_finished_by_number() {
+    fn what_is_unsaved_is_what_is_not_finished() {
         let mut copies = Copies::default();
         copies.expect(8);
         let late = copies.keep(bundle(20..22));
         let early = copies.keep(bundle(3..9));
-        assert_eq!(copies.unsaved(), unsaved((3..9).chain(20..22)));
+        assert_eq!(unsaved(&copies), expected((3..9).chain(20..22)));
         copies.finish(early, 5, 2);
         copies.finish(late, 21, 1);
         copies.finish(early, 3, 1);
-        assert_eq!(copies.unsaved(), unsaved([4, 7, 8, 20]));
+        assert_eq!(unsaved(&copies), expected([4, 7, 8, 20]));
         assert_eq!(copies.memory_only(), 4);
         copies.finish(early, 4, 1);
         copies.finish(early, 7, 2);
         copies.finish(late, 20, 1);
-        assert_eq!((copies.memory_only(), copies.unsaved()), (0, Vec::new()));
+        assert_eq!((copies.memory_only(), unsaved(&copies)), (0, Vec::new()));
     }
 
     #[test]
@@ -334,7 +328,10 @@ mod tests {
         copies.finish(first, 0, 1);
         copies.mark_stored(&[1, 2]);
         assert!(copies.is_stored(first) && !copies.is_stored(second));
-        assert_eq!((copies.memory_only(), copies.unsaved()), (2, unsaved(3..5)));
+        assert_eq!(
+            (copies.memory_only(), unsaved(&copies)),
+            (2, expected(3..5))
+        );
         copies.finish(first, 2, 1);
         copies.finish(first, 1, 1);
         assert_eq!(copies.memory_only(), 2);
@@ -343,7 +340,10 @@ mod tests {
         again.push(5, 0, |bytes| encode(5, bytes));
         assert_eq!(copies.keep(again), first, "places are used again");
         assert!(!copies.is_stored(first));
-        assert_eq!((copies.memory_only(), copies.unsaved()), (3, unsaved(3..6)));
+        assert_eq!(
+            (copies.memory_only(), unsaved(&copies)),
+            (3, expected(3..6))
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `copies`), so that a halt can save it whatever the consumer does. What comes back waits here, in the order of its
 //! numbers, and goes out again ahead of everything that was never out.
 
-use crate::copies::{Copies, Place, Unsaved};
+use crate::copies::{Bundle, Copies, Place};
 use crate::dir::LetterId;
 use crate::front::{Origin, Run};
 use crate::seq::Seq;
@@ -244,8 +244,8 @@ impl<T> Held<T> {
         self.delayed.keys().next().map(|(due, _)| *due)
     }
 
-    /// The encodings of all that only memory has, by number; `None` for one that can't be encoded.
-    pub(crate) fn unsaved(&self) -> Vec<Unsaved> {
+    /// Copies of the encodings of all that only memory has.
+    pub(crate) fn unsaved(&self) -> Vec<Bundle> {
         self.copies.unsaved()
     }
 
@@ -280,7 +280,6 @@ impl<T> Held<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copies::Bundle;
 
     fn run(first: Seq, origin: Origin) -> Run {
         Run {

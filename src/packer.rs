@@ -1,6 +1,7 @@
 //! Blocks made of items that have their numbers already: what a halt saves, and a sync copies.
 
 use crate::block::BlockBuilder;
+use crate::copies::Bundle;
 use crate::front::Run;
 use crate::refill::Refill;
 use crate::seq::Seq;
@@ -43,6 +44,38 @@ pub(crate) struct Loose {
     pub(crate) seq: Seq,
     pub(crate) record: Vec<u8>,
     pub(crate) latest_ms: u64,
+}
+
+/// Copies of what was neither in front nor in refill, as they leave the lock.
+pub(crate) struct Aside {
+    /// Milliseconds since the Unix epoch: for what nobody limits the age of.
+    pub(crate) now: u64,
+    /// What is out or came back.
+    pub(crate) out: Vec<Bundle>,
+    /// What may become dead letters: number, record, admission at the latest.
+    pub(crate) doomed: Vec<(Seq, Vec<u8>, u64)>,
+}
+
+impl Aside {
+    /// The records by number, and whether there is one at all.
+    pub(crate) fn into_loose(self) -> Vec<(Loose, bool)> {
+        let loose = |seq, record, latest_ms| Loose {
+            seq,
+            record,
+            latest_ms: if latest_ms == 0 { self.now } else { latest_ms },
+        };
+        let out = self.out.iter().flat_map(|bundle| {
+            bundle.unfinished().map(|(seq, record)| {
+                let bytes = record.unwrap_or_default().to_vec();
+                (loose(seq, bytes, bundle.latest_ms()), record.is_some())
+            })
+        });
+        let doomed = self.doomed.into_iter();
+        let doomed = doomed.map(|(seq, bytes, latest_ms)| (loose(seq, bytes, latest_ms), true));
+        let mut all: Vec<_> = out.chain(doomed).collect();
+        all.sort_by_key(|(loose, _)| loose.seq);
+        all
+    }
 }
 
 impl Packer {

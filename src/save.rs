@@ -6,7 +6,7 @@ use crate::error::{CodecError, HaltFault, HaltReport, StoreError, SyncError};
 use crate::event::Event;
 use crate::front::{Front, Origin, Run};
 use crate::ledger::Outcome;
-use crate::packer::{Admitted, Loose, Packer, places};
+use crate::packer::{Admitted, Aside, Loose, Packer, places};
 use crate::refill::{Refill, decode_record, encode_item};
 use crate::route::Route;
 use crate::seq::Seq;
@@ -219,7 +219,7 @@ impl<T> Work<'_, T> {
 
     /// The encodings of what is neither in front nor in refill. What has none is given up.
     fn encodable(&self, unsaved: &mut Unsaved<T>) -> Vec<Loose> {
-        let loose = self.shared.enter(|state, _| state.loose());
+        let loose = self.shared.enter(|state, _| state.aside()).into_loose();
         let mut encodable = Vec::with_capacity(loose.len());
         for (loose, is_encoded) in loose {
             if is_encoded {
@@ -351,14 +351,15 @@ impl<T> Work<'_, T> {
             Some((
                 front,
                 state.refill.clone(),
-                state.loose(),
+                state.aside(),
                 state.limits,
                 state.next_seq,
             ))
         });
-        let Some((front, refill, loose, limits, end)) = lent else {
+        let Some((front, refill, aside, limits, end)) = lent else {
             return Ok(false);
         };
+        let loose = aside.into_loose();
         let (items, runs) = front.into_parts();
         let seqs: Vec<Seq> = loose.iter().map(|(loose, _)| loose.seq).collect();
         let copied = self.copy_to_disk(&items, &runs, &refill, loose, &limits);
@@ -478,36 +479,17 @@ impl<T> State<T> {
             .collect()
     }
 
-    /// What only memory has and is neither in front nor in refill, and whether it could be encoded.
-    fn loose(&self) -> Vec<(Loose, bool)> {
-        let now = self.clock.wall_ms();
-        let out = self.held.unsaved().into_iter().map(|unsaved| {
-            let is_encoded = unsaved.record.is_some();
-            (
-                unsaved.seq,
-                unsaved.record.unwrap_or_default(),
-                unsaved.latest_ms,
-                is_encoded,
-            )
-        });
+    /// What only memory has and is neither in front nor in refill.
+    fn aside(&self) -> Aside {
         let doomed = self.doomed.iter().chain(self.suspects.iter());
-        let doomed = doomed
-            .filter(|doomed| doomed.origin.is_memory_only())
-            .map(|doomed| (doomed.seq, doomed.bytes.clone(), doomed.latest_ms, true));
-        let mut loose: Vec<_> = out
-            .chain(doomed)
-            .map(|(seq, record, latest_ms, is_encoded)| {
-                let latest_ms = if latest_ms == 0 { now } else { latest_ms };
-                let loose = Loose {
-                    seq,
-                    record,
-                    latest_ms,
-                };
-                (loose, is_encoded)
-            })
-            .collect();
-        loose.sort_by_key(|(loose, _)| loose.seq);
-        loose
+        Aside {
+            now: self.clock.wall_ms(),
+            out: self.held.unsaved(),
+            doomed: doomed
+                .filter(|doomed| doomed.origin.is_memory_only())
+                .map(|doomed| (doomed.seq, doomed.bytes.clone(), doomed.latest_ms))
+                .collect(),
+        }
     }
 }
 
