@@ -129,6 +129,7 @@ mod store;
 mod stream;
 mod sync;
 mod take;
+mod take_out;
 #[cfg(feature = "test-util")]
 mod test_util;
 mod verbs;

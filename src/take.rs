@@ -1,18 +1,15 @@
 //! Receiving, as far as it is under the lock: what is ready, what stands before it, what comes forward.
 
-use crate::copies::Bundle;
 use crate::dead::{Doomed, Verdict};
 use crate::error::RecvError;
 use crate::event::Event;
 use crate::front::{Origin, Run};
-use crate::held::{Parcel, Slip};
 use crate::ledger::Outcome;
 use crate::refill::{Decoded, Refill};
 use crate::seq::Seq;
 use crate::staging::HandOver;
 use crate::state::{Phase, State};
 use crate::wait::{Ticket, Wakes};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::task::Waker;
 
@@ -31,49 +28,11 @@ pub(crate) enum Take<R> {
     Ended(RecvError),
 }
 
-/// Who takes an item out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asker {
-    /// One of those who share `in_flight_max`.
-    Consumer,
-    /// One that has a limit of its own, and that ends when nothing is left but what it has out.
-    #[cfg_attr(
-        not(any(feature = "crossbeam", feature = "tokio")),
-        allow(dead_code, reason = "only the adapters are such")
-    )]
-    Adapter { own_out: u64 },
-}
-
 /// The head of refill, lent to a receiver that decodes a piece of it.
 #[derive(Debug)]
 pub(crate) struct RefillJob {
     pub(crate) refill: Refill,
     pub(crate) wanted: Range<Seq>,
-}
-
-/// What a receiver takes out at once, as it leaves the state.
-#[derive(Debug)]
-pub(crate) struct Haul<T> {
-    /// What was out before.
-    pub(crate) again: Vec<Parcel<T>>,
-    /// What follows: numbers, how often deliveries of some of them have failed ..
-    pub(crate) runs: Vec<(Run, BTreeMap<Seq, u32>)>,
-    /// .. and the items.
-    pub(crate) items: Vec<T>,
-    /// For the encodings of what only memory has.
-    #[allow(clippy::vec_box, reason = "they come as they are")]
-    pub(crate) bundles: Vec<Box<Bundle>>,
-}
-
-impl<T> Default for Haul<T> {
-    fn default() -> Self {
-        Self {
-            again: Vec::new(),
-            runs: Vec::new(),
-            items: Vec::new(),
-            bundles: Vec::new(),
-        }
-    }
 }
 
 /// A receiver's places in the lists that it may wait in.
@@ -124,45 +83,15 @@ impl<T> State<T> {
         })
     }
 
-    /// The next item, which stays unfinished, or what stands before it. With an empty bundle where it must be encoded.
-    pub(crate) fn take_out(
-        &mut self,
-        asker: Asker,
-        wakes: &mut Wakes,
-    ) -> Take<(Parcel<T>, Option<Box<Bundle>>)> {
-        let own_out = match asker {
-            Asker::Consumer if self.is_at_limit() => return Take::WaitForAcks,
-            Asker::Consumer => 0,
-            Asker::Adapter { own_out } => own_out,
-        };
-        self.take_with(own_out, wakes, Self::pop_out)
-    }
-
-    /// Up to `max` items of `max_bytes` together, as far as their sizes are known; at least one.
-    pub(crate) fn take_out_many(
-        &mut self,
-        haul: &mut Haul<T>,
-        max: usize,
-        max_bytes: u64,
-        wakes: &mut Wakes,
-    ) -> Take<()> {
-        if self.is_at_limit() {
-            return Take::WaitForAcks;
-        }
-        self.take_with(0, wakes, |state, wakes| {
-            state.pop_out_many(haul, max, max_bytes, wakes)
-        })
-    }
-
     /// No more may be out than are, and nothing that was out is ready to go out again. After the end there is no limit: what
     /// is out then never comes back.
-    fn is_at_limit(&self) -> bool {
+    pub(crate) fn is_at_limit(&self) -> bool {
         let is_full = self.held.total() >= self.limits.in_flight_max;
         is_full && !self.held.has_ready() && self.phase == Phase::Open
     }
 
     /// What `pop` takes, or what stands before it.
-    fn take_with<R>(
+    pub(crate) fn take_with<R>(
         &mut self,
         own_out: u64,
         wakes: &mut Wakes,
@@ -222,98 +151,6 @@ impl<T> State<T> {
         usize::try_from(len).ok()
     }
 
-    /// Takes the oldest item out; it stays unfinished.
-    fn pop_out(&mut self, wakes: &mut Wakes) -> Option<(Parcel<T>, Option<Box<Bundle>>)> {
-        if let Some(parcel) = self.held.take_ready() {
-            return Some((parcel, None));
-        }
-        let taken = self.front.pop()?;
-        let run = Run {
-            first: taken.seq,
-            len: 1,
-            origin: taken.origin,
-            bytes: taken.bytes,
-            earliest_ms: taken.earliest_ms,
-            latest_ms: taken.latest_ms,
-            incarnation: taken.incarnation,
-        };
-        let mut slip = Slip::new(&run, run.bytes);
-        slip.failures = self.ledger.failures(run.first);
-        self.held.take_out(run.origin, 1);
-        let bundle = slip.awaits_record().then(|| {
-            self.handing += 1;
-            self.held.copies().lend()
-        });
-        self.wake_for_front(1, wakes);
-        let item = taken.item;
-        Some((Parcel { item, slip }, bundle))
-    }
-
-    /// Takes the oldest items out, as [`take_out_many`](Self::take_out_many) says.
-    fn pop_out_many(
-        &mut self,
-        haul: &mut Haul<T>,
-        max: usize,
-        max_bytes: u64,
-        wakes: &mut Wakes,
-    ) -> Option<()> {
-        let (mut taken, mut bytes) = (0, 0);
-        while taken < max && (taken == 0 || bytes < max_bytes) {
-            let Some(parcel) = self.held.take_ready() else {
-                break;
-            };
-            taken += 1;
-            bytes += u64::from(parcel.slip.bytes);
-            haul.again.push(parcel);
-        }
-        let mut awaited = 0;
-        while taken < max && (taken == 0 || bytes < max_bytes) {
-            let room = self.limits.in_flight_max.saturating_sub(self.held.total());
-            let Some(oldest) = self.front.oldest().filter(|_| room > 0) else {
-                break;
-            };
-            let fitting = (max_bytes - bytes).div_ceil((oldest.bytes / oldest.len).max(1));
-            let most = fitting.clamp(1, room);
-            let most = usize::try_from(most).unwrap_or(max).min(max - taken);
-            let run = self.front.pop_many(most, &mut haul.items)?;
-            let failures = self.ledger.failures_in(run.first..run.first + run.len);
-            self.held.take_out(run.origin, run.len);
-            let count = usize::try_from(run.len).unwrap_or(most);
-            taken += count;
-            bytes += run.bytes;
-            awaited += if run.origin.is_memory_only() {
-                count
-            } else {
-                0
-            };
-            haul.runs.push((run, failures));
-            self.wake_for_front(run.len, wakes);
-        }
-        if awaited > 0 {
-            self.handing += 1;
-            haul.bundles = self.held.copies().lend_many(awaited);
-        }
-        (taken > 0).then_some(())
-    }
-
-    /// Finishes items that were out: that of the slip and those that continue it, `count` with `bytes` together.
-    pub(crate) fn acknowledge_out(
-        &mut self,
-        slip: &Slip,
-        count: u64,
-        bytes: u64,
-        wakes: &mut Wakes,
-    ) {
-        let origin = self.held.origin(slip);
-        self.held.finish(slip, count);
-        self.ledger.acknowledge(slip.seq, count);
-        self.note_taken(origin, bytes, count, wakes);
-        if !self.limit_waiters.is_empty() {
-            let count = usize::try_from(count).unwrap_or(usize::MAX);
-            self.limit_waiters.wake(count, wakes);
-        }
-    }
-
     /// Front is empty: what a receiver does about it.
     fn look_behind_front<R>(&mut self, own_out: u64, wakes: &mut Wakes) -> Take<R> {
         if let Some((seq, message)) = &self.undecodable {
@@ -351,7 +188,7 @@ impl<T> State<T> {
     // ---- what follows from it ---------------------------------------------------------------
 
     /// Items have left and were acknowledged.
-    fn note_taken(&mut self, origin: Origin, bytes: u64, items: u64, wakes: &mut Wakes) {
+    pub(crate) fn note_taken(&mut self, origin: Origin, bytes: u64, items: u64, wakes: &mut Wakes) {
         match origin {
             Origin::Direct => self.figures.passed_through += items,
             Origin::Stored => self.note_acknowledged(bytes.max(items), wakes),
@@ -364,7 +201,7 @@ impl<T> State<T> {
     }
 
     /// Front has room: where nothing waits behind it, senders that wait for the disk need it no more.
-    fn wake_for_front(&mut self, items: u64, wakes: &mut Wakes) {
+    pub(crate) fn wake_for_front(&mut self, items: u64, wakes: &mut Wakes) {
         if !self.send_waiters.is_empty() && !self.has_waiting() {
             let items = usize::try_from(items).unwrap_or(usize::MAX);
             self.send_waiters.wake(items, wakes);
