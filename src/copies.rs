@@ -25,11 +25,12 @@ impl Place {
     }
 }
 
-/// Encodings of items with consecutive numbers, one behind the other.
-///
-/// Always in a box: it changes hands often.
+/// Encodings of items with consecutive numbers, one behind the other. In a box, as it changes hands often.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bundle {
+pub(crate) struct Bundle(Box<Contents>);
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
     first: Seq,
     /// Items that are not finished.
     left: u64,
@@ -61,11 +62,11 @@ impl Bundle {
     /// Whether the encoding of that item may be the next one.
     #[inline]
     pub(crate) fn takes(&self, seq: Seq, latest_ms: u64) -> bool {
-        self.records.is_empty()
-            || (self.first + self.records.len() as u64 == seq
-                && self.latest_ms == latest_ms
-                && self.bytes.len() < BUNDLE_BYTES
-                && self.records.len() < BUNDLE_RECORDS)
+        self.0.records.is_empty()
+            || (self.0.first + self.0.records.len() as u64 == seq
+                && self.0.latest_ms == latest_ms
+                && self.0.bytes.len() < BUNDLE_BYTES
+                && self.0.records.len() < BUNDLE_RECORDS)
     }
 
     /// Appends what `encode` appends, unless that fails; how many bytes that are.
@@ -76,32 +77,32 @@ impl Bundle {
         latest_ms: u64,
         encode: impl FnOnce(&mut Vec<u8>) -> bool,
     ) -> u32 {
-        if self.records.is_empty() {
-            (self.first, self.latest_ms) = (seq, latest_ms);
+        if self.0.records.is_empty() {
+            (self.0.first, self.0.latest_ms) = (seq, latest_ms);
         }
-        let before = self.bytes.len();
-        let kept = if encode(&mut self.bytes) {
+        let before = self.0.bytes.len();
+        let kept = if encode(&mut self.0.bytes) {
             Kept::Encoded
         } else {
-            self.bytes.truncate(before);
-            self.bytes.shrink_to(BUNDLE_BYTES);
+            self.0.bytes.truncate(before);
+            self.0.bytes.shrink_to(BUNDLE_BYTES);
             Kept::Unencodable
         };
         // A record has at most 1 GiB, and begins before `BUNDLE_BYTES`.
         let within = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-        let end = within(self.bytes.len());
-        self.records.push(Record { end, kept });
-        self.left += 1;
-        within(self.bytes.len() - before)
+        let end = within(self.0.bytes.len());
+        self.0.records.push(Record { end, kept });
+        self.0.left += 1;
+        within(self.0.bytes.len() - before)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.records.len()
+        self.0.records.len()
     }
 
     fn finish(&mut self, seq: Seq, count: u64) {
         let within = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let records = self.records.iter_mut().skip(within(seq - self.first));
+        let records = self.0.records.iter_mut().skip(within(seq - self.0.first));
         for record in records.take(within(count)) {
             record.kept = Kept::Finished;
         }
@@ -109,42 +110,43 @@ impl Bundle {
 
     /// When its items were admitted at the latest; 0 where no age is limited.
     pub(crate) fn latest_ms(&self) -> u64 {
-        self.latest_ms
+        self.0.latest_ms
     }
 
     /// What is not finished and not on disk, with its bytes if it has an encoding.
     pub(crate) fn unfinished(&self) -> impl Iterator<Item = (Seq, Option<&[u8]>)> {
-        let starts = std::iter::once(0).chain(self.records.iter().map(|record| record.end));
-        (self.first..)
-            .zip(starts.zip(&self.records))
+        let starts = std::iter::once(0).chain(self.0.records.iter().map(|record| record.end));
+        (self.0.first..)
+            .zip(starts.zip(&self.0.records))
             .filter(|(_, (_, record))| record.kept != Kept::Finished)
             .map(|(seq, (start, record))| {
                 let is_encoded = record.kept == Kept::Encoded;
-                let bytes = self.bytes.get(start as usize..record.end as usize);
+                let bytes = self.0.bytes.get(start as usize..record.end as usize);
                 (seq, bytes.filter(|_| is_encoded))
             })
     }
 
     fn clear(&mut self) {
-        self.is_stored = false;
-        self.bytes.clear();
-        self.records.clear();
+        self.0.is_stored = false;
+        self.0.bytes.clear();
+        self.0.records.clear();
     }
 
     /// What it occupies, in bytes.
     fn footprint(&self) -> usize {
-        size_of::<Self>() + self.bytes.capacity() + self.records.capacity() * size_of::<Record>()
+        size_of::<Contents>()
+            + self.0.bytes.capacity()
+            + self.0.records.capacity() * size_of::<Record>()
     }
 }
 
 /// All bundles, in slots that are used again.
 #[derive(Debug, Default)]
 pub(crate) struct Copies {
-    slots: Vec<Option<Box<Bundle>>>,
+    slots: Vec<Option<Bundle>>,
     free: Vec<Place>,
     /// Empty ones, for the next items.
-    #[allow(clippy::vec_box, reason = "they go out as they are")]
-    spare: Vec<Box<Bundle>>,
+    spare: Vec<Bundle>,
     spare_bytes: usize,
     memory_only: u64,
 }
@@ -162,26 +164,25 @@ impl Copies {
 
     /// An empty bundle.
     #[inline]
-    pub(crate) fn lend(&mut self) -> Box<Bundle> {
+    pub(crate) fn lend(&mut self) -> Bundle {
         let Some(bundle) = self.spare.pop() else {
-            return Box::default();
+            return Bundle::default();
         };
         self.spare_bytes -= bundle.footprint();
         bundle
     }
 
     /// Empty bundles for so many items, as far as there are any.
-    #[allow(clippy::vec_box, reason = "they go back as they are")]
-    pub(crate) fn lend_many(&mut self, items: usize) -> Vec<Box<Bundle>> {
+    pub(crate) fn lend_many(&mut self, items: usize) -> Vec<Bundle> {
         let lent = items.div_ceil(USUAL_RECORDS).min(self.spare.len());
         let lent = self.spare.split_off(self.spare.len() - lent);
-        self.spare_bytes -= lent.iter().map(|bundle| bundle.footprint()).sum::<usize>();
+        self.spare_bytes -= lent.iter().map(Bundle::footprint).sum::<usize>();
         lent
     }
 
     /// Takes an empty bundle back.
     #[inline]
-    pub(crate) fn give_back(&mut self, bundle: Box<Bundle>) {
+    pub(crate) fn give_back(&mut self, bundle: Bundle) {
         let bytes = bundle.footprint();
         if self.spare_bytes + bytes <= SPARE_BYTES {
             self.spare_bytes += bytes;
@@ -191,7 +192,7 @@ impl Copies {
 
     /// Keeps encodings that were awaited.
     #[inline]
-    pub(crate) fn keep(&mut self, bundle: Box<Bundle>) -> Place {
+    pub(crate) fn keep(&mut self, bundle: Bundle) -> Place {
         let place = self.free.pop().unwrap_or_else(|| self.new_place());
         if let Some(slot) = self.slots.get_mut(place.index()) {
             *slot = Some(bundle);
@@ -213,11 +214,11 @@ impl Copies {
             return;
         };
         let Some(bundle) = slot else { return };
-        if !bundle.is_stored {
+        if !bundle.0.is_stored {
             self.memory_only -= count;
         }
-        bundle.left -= count;
-        if bundle.left > 0 {
+        bundle.0.left -= count;
+        if bundle.0.left > 0 {
             bundle.finish(first, count);
         } else if let Some(mut bundle) = slot.take() {
             bundle.clear();
@@ -230,15 +231,15 @@ impl Copies {
     #[inline]
     pub(crate) fn is_stored(&self, place: Place) -> bool {
         let bundle = self.slots.get(place.index()).and_then(Option::as_ref);
-        bundle.is_some_and(|bundle| bundle.is_stored)
+        bundle.is_some_and(|bundle| bundle.0.is_stored)
     }
 
     /// Copies of the encodings of all that only memory has.
     pub(crate) fn unsaved(&self) -> Vec<Bundle> {
         let bundles = self.slots.iter().flatten();
         bundles
-            .filter(|bundle| !bundle.is_stored)
-            .map(|bundle| Bundle::clone(bundle))
+            .filter(|bundle| !bundle.0.is_stored)
+            .cloned()
             .collect()
     }
 
@@ -247,11 +248,11 @@ impl Copies {
         for bundle in self.slots.iter_mut().flatten() {
             let first = bundle.unfinished().next();
             if first.is_some_and(|(seq, _)| seqs.binary_search(&seq).is_ok()) {
-                self.memory_only -= bundle.left;
-                **bundle = Bundle {
-                    left: bundle.left,
+                self.memory_only -= bundle.0.left;
+                *bundle.0 = Contents {
+                    left: bundle.0.left,
                     is_stored: true,
-                    ..Bundle::default()
+                    ..Contents::default()
                 };
             }
         }
@@ -263,8 +264,8 @@ mod tests {
     use super::*;
     use std::ops::Range;
 
-    fn bundle(seqs: Range<Seq>) -> Box<Bundle> {
-        let mut bundle = Box::<Bundle>::default();
+    fn bundle(seqs: Range<Seq>) -> Bundle {
+        let mut bundle = Bundle::default();
         for seq in seqs {
             assert!(bundle.takes(seq, 0));
             assert_eq!(bundle.push(seq, 0, |bytes| encode(seq, bytes)), length(seq));
@@ -359,7 +360,7 @@ mod tests {
             }
             fits
         };
-        assert_eq!((0..).take_while(fits).count(), BUNDLE_RECORDS);
+        assert_eq!((0..1000).take_while(fits).count(), BUNDLE_RECORDS);
         let mut large = Bundle::default();
         large.push(0, 0, |bytes| {
             bytes.resize(BUNDLE_BYTES, 0);
@@ -372,17 +373,21 @@ mod tests {
     fn empty_bundles_are_used_again_within_their_limit() {
         let mut copies = Copies::default();
         let large = |bytes| {
-            let mut bundle = Box::<Bundle>::default();
-            bundle.bytes.reserve(bytes);
+            let mut bundle = Bundle::default();
+            bundle.0.bytes.reserve(bytes);
             bundle
         };
         copies.give_back(large(SPARE_BYTES));
-        assert_eq!(copies.lend().bytes.capacity(), 0, "that one was too large");
+        assert_eq!(
+            copies.lend().0.bytes.capacity(),
+            0,
+            "that one was too large"
+        );
         for _ in 0..3 {
             copies.give_back(large(BUNDLE_BYTES));
         }
         assert_eq!(copies.lend_many(USUAL_RECORDS + 1).len(), 2);
-        assert!(copies.lend().bytes.capacity() >= BUNDLE_BYTES);
+        assert!(copies.lend().0.bytes.capacity() >= BUNDLE_BYTES);
         assert_eq!((copies.spare.len(), copies.spare_bytes), (0, 0));
     }
 }

@@ -104,9 +104,9 @@ impl<T> Shared<T> {
                     parcel.slip.copy = Some(place);
                 }
             }
-            empty
-                .into_iter()
-                .for_each(|bundle| copies.give_back(bundle));
+            for bundle in empty {
+                copies.give_back(bundle);
+            }
         });
     }
 

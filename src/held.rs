@@ -297,7 +297,7 @@ mod tests {
         let mut slip = Slip::new(&run(seq, origin), 0);
         held.take_out(origin, 1);
         if slip.awaits_record() {
-            let mut bundle = Box::<Bundle>::default();
+            let mut bundle = Bundle::default();
             bundle.push(seq, 0, |_| true);
             slip.copy = Some(held.copies().keep(bundle));
         }

@@ -32,8 +32,7 @@ pub(crate) struct Haul<T> {
     /// .. and the items.
     pub(crate) items: Vec<T>,
     /// For the encodings of what only memory has.
-    #[allow(clippy::vec_box, reason = "they come as they are")]
-    pub(crate) bundles: Vec<Box<Bundle>>,
+    pub(crate) bundles: Vec<Bundle>,
 }
 
 impl<T> Default for Haul<T> {
@@ -53,7 +52,7 @@ impl<T> State<T> {
         &mut self,
         asker: Asker,
         wakes: &mut Wakes,
-    ) -> Take<(Parcel<T>, Option<Box<Bundle>>)> {
+    ) -> Take<(Parcel<T>, Option<Bundle>)> {
         let own_out = match asker {
             Asker::Consumer if self.is_at_limit() => return Take::WaitForAcks,
             Asker::Consumer => 0,
@@ -79,7 +78,7 @@ impl<T> State<T> {
     }
 
     /// Takes the oldest item out; it stays unfinished.
-    fn pop_out(&mut self, wakes: &mut Wakes) -> Option<(Parcel<T>, Option<Box<Bundle>>)> {
+    fn pop_out(&mut self, wakes: &mut Wakes) -> Option<(Parcel<T>, Option<Bundle>)> {
         if let Some(parcel) = self.held.take_ready() {
             return Some((parcel, None));
         }
