@@ -88,7 +88,9 @@ impl Details {
 
 pub(super) fn encode_slot(checkpoint: &Checkpoint, generation: u64, details: &Details) -> Vec<u8> {
     let mut out = encode(SLOT_MAGIC, checkpoint, generation, details);
-    debug_assert!(out.len() <= CRC_AT, "{} ranges", details.ranges.len());
+    // A slot that must tell again what a fuller one told has no room for what comes last.
+    let most = CRC_AT + MEMORY_END_LEN;
+    debug_assert!(out.len() <= most, "{} ranges", details.ranges.len());
     out.resize(CRC_AT, 0);
     seal(&mut out);
     out
@@ -232,7 +234,7 @@ fn decode_fields(fields: &mut Fields<'_>) -> Option<Found> {
     };
     let above = decode_ranges(fields, ranges, cursor)?;
     let failures = decode_failures(fields, cursor, &above)?;
-    // An earlier writer said nothing of it.
+    // An earlier writer said nothing of it, and a fuller slot has no room to.
     let memory_end = fields.u64().unwrap_or_default();
     let failed = failures.last_key_value().map_or(0, |(seq, _)| *seq);
     let end = above.end().max(cursor).max(failed);
