@@ -41,7 +41,17 @@ impl DirLock {
     /// Checks that the lock file is still in its place: what is written into a directory that was removed, or put
     /// back from somewhere, looks written and nobody will ever find it.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        let held = match self.file.is_at(&self.path) {
+        self.expect(self.file.is_at(&self.path))
+    }
+
+    /// As [`check`](Self::check), for what is done with every item: it tells that the lock file was removed, not that
+    /// it went elsewhere together with all that is beside it.
+    pub(crate) fn check_name(&self) -> Result<(), StoreError> {
+        self.expect(self.file.has_name())
+    }
+
+    fn expect(&self, is_there: io::Result<bool>) -> Result<(), StoreError> {
+        let held = match is_there {
             Ok(true) => Ok(()),
             Ok(false) => Err(io::ErrorKind::NotFound.into()),
             Err(error) => Err(error),
@@ -108,10 +118,13 @@ mod tests {
         let (_root, directory) = directory();
         let lock = DirLock::acquire(&directory).unwrap();
         lock.check().unwrap();
+        lock.check_name().unwrap();
         std::fs::remove_file(directory.lock()).unwrap();
         assert!(lock.check().is_err());
+        assert!(lock.check_name().is_err());
         std::fs::write(directory.lock(), "").unwrap();
         assert!(lock.check().is_err());
+        assert!(lock.check_name().is_err());
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub(crate) trait DiskFile: Debug + Send {
 
     /// Whether that name still leads to this file.
     fn is_at(&self, path: &Path) -> io::Result<bool>;
+
+    /// Whether any name still leads to this file, as far as the system can tell: costs less than asking for one.
+    fn has_name(&self) -> io::Result<bool>;
 }
 
 /// How a file is opened.

@@ -159,6 +159,14 @@ impl DiskFile for RealFile {
         let held = self.0.metadata()?;
         Ok(found.is_some_and(|found| is_same(&held, &found)))
     }
+
+    fn has_name(&self) -> io::Result<bool> {
+        #[cfg(unix)]
+        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.0.metadata()?) > 0);
+        // Elsewhere a file that is held open can't be removed.
+        #[cfg(not(unix))]
+        Ok(true)
+    }
 }
 
 #[cfg(unix)]

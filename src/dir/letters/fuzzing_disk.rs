@@ -76,4 +76,8 @@ impl DiskFile for HastyFile {
     fn is_at(&self, path: &Path) -> io::Result<bool> {
         self.0.is_at(path)
     }
+
+    fn has_name(&self) -> io::Result<bool> {
+        self.0.has_name()
+    }
 }

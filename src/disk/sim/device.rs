@@ -233,6 +233,13 @@ impl Device {
         }
     }
 
+    pub(super) fn has_name(&self, ino: Ino) -> bool {
+        self.nodes.iter().any(|node| match node {
+            Node::Dir(dir) => dir.now.values().any(|held| *held == ino),
+            Node::File(_) => false,
+        })
+    }
+
     fn make(&mut self, dir: Ino, name: &OsStr, node: Node) {
         let (ino, name) = (self.nodes.len(), name.to_owned());
         self.nodes.push(node);

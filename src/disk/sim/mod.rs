@@ -386,6 +386,11 @@ impl DiskFile for SimFile {
         Ok(state.device.find(path) == Some(self.ino))
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        let state = self.disk.enter(Call::Look)?;
+        Ok(state.device.has_name(self.ino))
+    }
+
     fn try_lock(&mut self) -> io::Result<bool> {
         let mut state = self.disk.enter(Call::Look)?;
         self.owns_lock |= state.locked.insert(self.ino);
