@@ -20,7 +20,10 @@ impl Disk for RealDisk {
             .truncate(how == How::Create);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile {
+            file: options.open(path)?,
+            cursor: None,
+        }))
     }
 
     fn entry(&self, path: &Path) -> io::Result<Option<Entry>> {
@@ -100,13 +103,19 @@ fn describe(path: PathBuf, metadata: &Metadata) -> Entry {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Where the file's own position is, if that is known: appends go on there without saying so.
+    cursor: Option<u64>,
+}
 
 impl DiskFile for RealFile {
     fn read_at(&mut self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        // Not every system reads without moving it.
+        self.cursor = None;
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match read_once(&mut self.0, rest, at + filled as u64) {
+            match read_once(&mut self.file, rest, at + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -117,33 +126,37 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&mut self, mut parts: &mut [IoSlice<'_>], at: u64) -> io::Result<()> {
-        self.0.seek(SeekFrom::Start(at))?;
+        let end = at + parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        if self.cursor.take() != Some(at) {
+            self.file.seek(SeekFrom::Start(at))?;
+        }
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
-            match self.0.write_vectored(parts) {
+            match self.file.write_vectored(parts) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => IoSlice::advance_slices(&mut parts, count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        self.cursor = Some(end);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn len(&mut self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn try_lock(&mut self) -> io::Result<bool> {
-        match self.0.try_lock() {
+        match self.file.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
@@ -151,18 +164,18 @@ impl DiskFile for RealFile {
     }
 
     fn unlock(&mut self) -> io::Result<()> {
-        self.0.unlock()
+        self.file.unlock()
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
         let found = found(fs::metadata(path))?;
-        let held = self.0.metadata()?;
+        let held = self.file.metadata()?;
         Ok(found.is_some_and(|found| is_same(&held, &found)))
     }
 
     fn has_name(&self) -> io::Result<bool> {
         #[cfg(unix)]
-        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.0.metadata()?) > 0);
+        return Ok(std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) > 0);
         // Elsewhere a file that is held open can't be removed.
         #[cfg(not(unix))]
         Ok(true)
