@@ -157,7 +157,7 @@ impl<T> Shared<T> {
                         return Poll::Ready(Ok(()));
                     }
                     op.admitted = Some(seq);
-                    if op.patience == Patience::MayBlock {
+                    if self.writer(op.patience) == Writer::Sender {
                         self.lead(seq);
                     }
                 }
@@ -181,11 +181,7 @@ impl<T> Shared<T> {
         let Some(item) = op.item.take() else {
             return Placed::Wait;
         };
-        let writer = if op.patience == Patience::MayBlock && self.settings.lets_senders_write() {
-            Writer::Sender
-        } else {
-            Writer::Worker
-        };
+        let writer = self.writer(op.patience);
         let placed = self.place_item(state, wakes, item, op.record.as_deref(), writer);
         match placed {
             Ok(placed) => {

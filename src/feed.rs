@@ -6,19 +6,24 @@
 //! if others filled them in between: by at most [`BATCH_ITEMS`] items for each caller.
 
 use crate::config::WhenFull;
-use crate::core::{Shared, keep_buffer};
+use crate::core::{Patience, Shared, keep_buffer};
 use crate::error::SendError;
 use crate::route::Route;
 use crate::seq::Seq;
 use crate::state::{Intake, Phase, State, Writer};
-use crate::sync::Mutex;
+use crate::sync::{self, Mutex};
 use crate::wait::{Ticket, Wakes, block_until};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker, ready};
+use std::time::Duration;
 
-/// The most items that one look at the state admits.
-pub(crate) const BATCH_ITEMS: usize = 64;
+/// The most items that one look at the state admits: they fill a block of the log when they are of the size of a line.
+const BATCH_ITEMS: usize = 256;
+/// So many it is as long as nobody knows how fast they come.
+const FIRST_BATCH_ITEMS: usize = 64;
+/// Nobody sees an item of a batch before all of it is there, so a slower source gets smaller ones.
+const BATCH_TIME: Duration = Duration::from_millis(1);
 
 /// Items on their way from an iterator into the channel.
 #[derive(Debug)]
@@ -111,10 +116,10 @@ impl<'a, T> Open<'a, T> {
         }
     }
 
-    fn admit(mut self) -> Result<Option<Seq>, SendError<T>> {
+    fn admit(mut self, writer: Writer) -> Result<Option<Seq>, SendError<T>> {
         let batch = self.batch.take();
         batch.map_or(Ok(None), |batch| {
-            self.shared.admit_batch(&batch, self.places)
+            self.shared.admit_batch(&batch, self.places, writer)
         })
     }
 }
@@ -122,7 +127,8 @@ impl<'a, T> Open<'a, T> {
 impl<T> Drop for Open<'_, T> {
     fn drop(&mut self) {
         if let Some(batch) = self.batch.take() {
-            let _ = self.shared.admit_batch(&batch, self.places);
+            let writer = Writer::Worker;
+            let _ = self.shared.admit_batch(&batch, self.places, writer);
         }
     }
 }
@@ -173,11 +179,12 @@ impl<T> Shared<T> {
         }
     }
 
-    /// Takes items from `source` and admits them.
+    /// Takes items from `source` and admits them. With an error, the worker writes those that were admitted.
     fn feed(
         self: &Arc<Self>,
         source: &mut dyn Iterator<Item = T>,
         places: Places,
+        writer: Writer,
     ) -> Result<Fed, SendError<T>> {
         let mut fed = Fed {
             count: 0,
@@ -198,7 +205,7 @@ impl<T> Shared<T> {
             }
             fed.count += 1;
         }
-        fed.last = open.admit()?;
+        fed.last = open.admit(writer)?;
         Ok(fed)
     }
 
@@ -207,6 +214,7 @@ impl<T> Shared<T> {
         self: &Arc<Self>,
         batch: &Arc<Batch<T>>,
         places: Places,
+        writer: Writer,
     ) -> Result<Option<Seq>, SendError<T>> {
         let mut items = VecDeque::new();
         let mut last = None;
@@ -230,13 +238,17 @@ impl<T> Shared<T> {
         if items.is_empty() {
             Ok(last)
         } else {
-            self.admit_encoded(items)
+            self.admit_encoded(items, writer)
         }
     }
 
     /// Encodes `items` and admits them, and ends their placing. An item that can't be encoded comes back in
     /// the error; a second one in the same batch is counted in `dropped.unencodable`.
-    fn admit_encoded(self: &Arc<Self>, items: VecDeque<T>) -> Result<Option<Seq>, SendError<T>> {
+    fn admit_encoded(
+        self: &Arc<Self>,
+        items: VecDeque<T>,
+        writer: Writer,
+    ) -> Result<Option<Seq>, SendError<T>> {
         let mut failure = None;
         let mut unencodable = Vec::new();
         let mut encoded = Vec::with_capacity(items.len());
@@ -268,12 +280,16 @@ impl<T> Shared<T> {
                     }
                     _ => Route::Staging,
                 };
-                let (seq, rest) = state.admit_encoded(item, &record, route, Writer::Worker, wakes);
+                let (seq, rest) = state.admit_encoded(item, &record, route, writer, wakes);
                 last = Some(seq);
                 left.push((rest, record));
             }
             state.ledger.drop_unencodable(unencodable.len() as u64);
             state.end_placing(wakes);
+            if failure.is_some() && last.is_some() {
+                // Its sender doesn't come to write it.
+                state.kick(wakes);
+            }
             (last, left)
         });
         for (_, record) in left {
@@ -322,7 +338,7 @@ impl<T> Shared<T> {
     ) -> Result<Option<Seq>, SendError<T>> {
         match Open::new(self, places) {
             Ok(open) => match open.push(item) {
-                Ok(()) => open.admit(),
+                Ok(()) => open.admit(Writer::Worker),
                 Err(item) => Err(SendError::Halted(item)),
             },
             Err(Intake::Halted) => Err(SendError::Halted(item)),
@@ -335,7 +351,7 @@ impl<T> Shared<T> {
         self: &Arc<Self>,
         source: &mut dyn Iterator<Item = T>,
     ) -> Result<usize, SendError<T>> {
-        let mut feeder = Feeder::new(self);
+        let mut feeder = Feeder::new(self, Patience::MayBlock);
         block_until(None, |waker| feeder.poll(source, waker)).unwrap_or(Ok(0))
     }
 }
@@ -375,21 +391,26 @@ struct Fed {
 /// A `send_all` in progress.
 pub(crate) struct Feeder<'a, T> {
     shared: &'a Arc<Shared<T>>,
+    writer: Writer,
     room: Ticket,
     confirmed: Ticket,
     accepted: usize,
+    /// How many items the source gives in about [`BATCH_TIME`].
+    batch_items: usize,
     /// The number whose durability is awaited.
     confirming: Option<Seq>,
     exhausted: bool,
 }
 
 impl<'a, T> Feeder<'a, T> {
-    pub(crate) fn new(shared: &'a Arc<Shared<T>>) -> Self {
+    pub(crate) fn new(shared: &'a Arc<Shared<T>>, patience: Patience) -> Self {
         Self {
             shared,
+            writer: shared.writer(patience),
             room: Ticket::default(),
             confirmed: Ticket::default(),
             accepted: 0,
+            batch_items: FIRST_BATCH_ITEMS,
             confirming: None,
             exhausted: false,
         }
@@ -410,14 +431,16 @@ impl<'a, T> Feeder<'a, T> {
                 self.confirming = None;
             }
             // A source that says that it is empty must not wait for a place that it has no use for.
-            let most = source.size_hint().1.unwrap_or(BATCH_ITEMS);
+            let most = source.size_hint().1.unwrap_or(usize::MAX);
             if self.exhausted || most == 0 {
                 return Poll::Ready(Ok(self.accepted));
             }
-            let wanted = most.min(BATCH_ITEMS);
+            let wanted = most.min(self.batch_items);
             let last = match ready!(self.shared.poll_reserve(wanted, &mut self.room, waker)) {
                 Grant::Places(places) => {
-                    let fed = self.shared.feed(source, places)?;
+                    let began = sync::now();
+                    let fed = self.shared.feed(source, places, self.writer)?;
+                    self.keep_pace(sync::now() - began);
                     self.accepted += fed.count;
                     self.exhausted = fed.exhausted;
                     fed.last
@@ -430,6 +453,20 @@ impl<'a, T> Feeder<'a, T> {
                 }
             };
             self.confirming = last.filter(|_| self.shared.settings.is_write_ahead());
+            if let (Some(seq), Writer::Sender) = (self.confirming, self.writer) {
+                self.shared.lead(seq);
+            }
+        }
+    }
+}
+
+impl<T> Feeder<'_, T> {
+    /// Makes the next batch larger or smaller, by the time that this one took.
+    fn keep_pace(&mut self, took: Duration) {
+        if took > BATCH_TIME {
+            self.batch_items = (self.batch_items / 2).max(1);
+        } else if took < BATCH_TIME / 2 {
+            self.batch_items = (self.batch_items * 2).min(BATCH_ITEMS);
         }
     }
 }

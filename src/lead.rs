@@ -4,9 +4,9 @@
 //! finds the worker at rest takes its place for one write. Whoever comes meanwhile is left to the worker, which then finds
 //! all of them together.
 
-use crate::core::Shared;
+use crate::core::{Patience, Shared};
 use crate::seq::Seq;
-use crate::state::{Phase, State, Worker};
+use crate::state::{Phase, State, Worker, Writer};
 use crate::sync;
 use crate::wait::Wakes;
 use crate::worker::{Desk, Work, note_panic};
@@ -15,11 +15,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 impl<T> Shared<T> {
+    /// Who writes what a sender of this patience admits.
+    pub(crate) fn writer(&self, patience: Patience) -> Writer {
+        if patience == Patience::MayBlock && self.settings.lets_senders_write() {
+            Writer::Sender
+        } else {
+            Writer::Worker
+        }
+    }
+
     /// Writes what is staged, number `seq` with it, unless somebody is at it.
     pub(crate) fn lead(self: &Arc<Self>, seq: Seq) {
-        if !self.settings.lets_senders_write()
-            || !self.enter(|state, wakes| state.begin_lead(seq, wakes))
-        {
+        if !self.enter(|state, wakes| state.begin_lead(seq, wakes)) {
             return;
         }
         // The worker lays it down a moment after it says that it rests.

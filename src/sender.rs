@@ -136,7 +136,8 @@ impl<T> Sender<T> {
     }
 
     /// Sends every item of `items`; waits while there is no room. Takes an item only when there is a place for it,
-    /// and up to 64 of them per lock round. Returns how many were accepted.
+    /// and as many per lock round as the iterator gives in about a millisecond, up to 256. Returns how many were
+    /// accepted.
     ///
     /// The iterator runs outside the lock and may use the channel itself. When a halt comes while it runs, what
     /// it gave is saved.
@@ -202,7 +203,7 @@ impl<T> Sender<T> {
         &self,
         items: &mut I,
     ) -> Result<usize, SendError<T>> {
-        let mut feeder = Feeder::new(self.shared());
+        let mut feeder = Feeder::new(self.shared(), Patience::NeverBlocks);
         poll_fn(|cx| feeder.poll(items, cx.waker())).await
     }
 
