@@ -314,7 +314,9 @@ impl<T> Shared<T> {
                 Err(SendError::Unconfirmed { seq, source })
             } else {
                 if let Some(waker) = waker {
-                    state.confirm_waiters.register(ticket, waker, wakes);
+                    state
+                        .confirm_waiters
+                        .register_for(seq, ticket, waker, wakes);
                 }
                 return Poll::Pending;
             };

@@ -4,6 +4,7 @@
 //! nothing, go to sleep" is one step and no wake-up can fall in between. A thread waits as a task whose
 //! waker unparks it: there is one state machine for both worlds.
 
+use crate::seq::Seq;
 use crate::sync::{self, Thread};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +45,8 @@ impl News {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
+    /// The number that it waits for, in a list where that makes a difference.
+    seq: Seq,
     waker: Waker,
     may_idle: bool,
 }
@@ -73,10 +76,22 @@ impl Ticket {
 impl WaitList {
     /// Puts the waiter in the list, or refreshes its waker if it still stands there.
     pub(crate) fn register(&mut self, ticket: &mut Ticket, waker: &Waker, wakes: &mut Wakes) {
+        self.register_for(0, ticket, waker, wakes);
+    }
+
+    /// As [`register`](Self::register), for what becomes of one number.
+    pub(crate) fn register_for(
+        &mut self,
+        seq: Seq,
+        ticket: &mut Ticket,
+        waker: &Waker,
+        wakes: &mut Wakes,
+    ) {
         if let Some(entry) = self
             .position(ticket)
             .and_then(|index| self.waiting.get_mut(index))
         {
+            entry.seq = seq;
             if !entry.waker.will_wake(waker) {
                 wakes.discard(std::mem::replace(&mut entry.waker, waker.clone()));
             }
@@ -85,6 +100,7 @@ impl WaitList {
         ticket.number = Some(self.next_ticket);
         self.waiting.push_back(Waiter {
             ticket: self.next_ticket,
+            seq,
             waker: waker.clone(),
             may_idle: ticket.may_idle,
         });
@@ -141,6 +157,18 @@ impl WaitList {
         self.news.tell();
         for waiter in self.waiting.drain(..) {
             wakes.add(waiter.waker);
+        }
+    }
+
+    /// Wakes those who wait for a number below `end`.
+    pub(crate) fn wake_below(&mut self, end: Seq, wakes: &mut Wakes) {
+        // The others keep their order.
+        for _ in 0..self.waiting.len() {
+            match self.waiting.pop_front() {
+                Some(waiter) if waiter.seq < end => wakes.wake.push(waiter.waker),
+                Some(waiter) => self.waiting.push_back(waiter),
+                None => break,
+            }
         }
     }
 
@@ -340,5 +368,21 @@ mod tests {
             "second was still waiting"
         );
         assert!(list.is_empty());
+    }
+
+    #[test]
+    fn only_those_whose_number_has_come_are_woken() {
+        let waker = thread_waker();
+        let mut list = WaitList::default();
+        let mut tickets = [5, 3, 4, 6].map(|seq| (seq, Ticket::default()));
+        let mut wakes = Wakes::default();
+        for (seq, ticket) in &mut tickets {
+            list.register_for(*seq, ticket, &waker, &mut wakes);
+        }
+        let [(_, five), ..] = &mut tickets;
+        list.register_for(2, five, &waker, &mut wakes);
+        list.wake_below(4, &mut wakes);
+        let woken = tickets.map(|(_, mut ticket)| list.leave(&mut ticket, &mut wakes));
+        assert_eq!(woken, [true, true, false, false]);
     }
 }

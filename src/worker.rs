@@ -353,7 +353,8 @@ impl<T> Work<'_, T> {
             state.figures.spilled += items;
             state.set_room(room, wakes);
             state.send_waiters.wake_all(wakes);
-            state.confirm_waiters.wake_all(wakes);
+            let disk_end = state.disk_end();
+            state.confirm_waiters.wake_below(disk_end, wakes);
             state.told()
         });
         if !self.shared.settings.is_write_ahead() {
