@@ -91,6 +91,11 @@ impl<T> SendOp<T> {
         self.item = Some(item);
     }
 
+    /// Many others wait for the durability of their items, too.
+    pub(crate) fn is_in_crowd(&self) -> bool {
+        self.confirmed.is_in_crowd()
+    }
+
     /// True once the item can't be withdrawn any more.
     pub(crate) fn is_admitted(&self) -> bool {
         self.admitted.is_some()

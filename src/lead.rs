@@ -99,6 +99,21 @@ impl<T> State<T> {
 }
 
 impl<T> Work<'_, T> {
+    /// Lets senders go first who were just woken and are about to come again, so that one sync serves all of them: whoever
+    /// comes too late waits for two.
+    pub(crate) fn gather(&self) {
+        let mut before = None;
+        let mut is_complete = || {
+            let state = self.shared.state.lock();
+            let count = state.confirm_waiters.len();
+            let nobody_came = before.replace(count).is_some_and(|before| count <= before);
+            nobody_came || count >= state.last_confirm_waiters
+        };
+        if !is_complete() {
+            sync::give_way(is_complete);
+        }
+    }
+
     /// Lays everything down and waits; takes it up again when there is work.
     pub(crate) fn rest(self, until: Option<Instant>) -> Option<Self> {
         let Self { shared, desk } = self;

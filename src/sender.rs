@@ -7,11 +7,12 @@ use crate::feed::Feeder;
 use crate::sink::SendSink;
 use crate::stats::Stats;
 use crate::sync;
-use crate::wait::block_until;
+use crate::wait::block_in_crowd;
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// The sending end of a channel. Clones send into the same channel; with the last of them the intake ends.
@@ -57,9 +58,13 @@ impl<'a, T> Sending<'a, T> {
     }
 
     fn block(&mut self, deadline: Option<Instant>) -> Option<Result<(), SendError<T>>> {
-        block_until(deadline, |waker| {
-            self.shared.poll_send(&mut self.op, Some(waker))
-        })
+        let is_in_crowd = Cell::new(false);
+        let poll = |waker: &Waker| {
+            let polled = self.shared.poll_send(&mut self.op, Some(waker));
+            is_in_crowd.set(self.op.is_in_crowd());
+            polled
+        };
+        block_in_crowd(deadline, poll, || is_in_crowd.get())
     }
 }
 

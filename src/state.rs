@@ -211,6 +211,8 @@ pub(crate) struct State<T> {
     pub(crate) limit_waiters: WaitList,
     /// Write-ahead senders whose items are not on disk yet.
     pub(crate) confirm_waiters: WaitList,
+    /// How many of them there were when the last write was done.
+    pub(crate) last_confirm_waiters: usize,
     /// Callers of drain, sync and halt.
     pub(crate) life_waiters: WaitList,
     pub(crate) alarms: Alarms,
@@ -311,6 +313,7 @@ impl<T> State<T> {
             recv_waiters: WaitList::default(),
             limit_waiters: WaitList::default(),
             confirm_waiters: WaitList::default(),
+            last_confirm_waiters: 0,
             life_waiters: WaitList::default(),
             alarms: Alarms::default(),
             worker: Worker::Absent,

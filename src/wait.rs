@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::time::Instant;
 
+/// To wake so many threads that sleep takes as long as what they wait for.
+const CROWD: usize = 8;
+
 /// Those who wait for one condition, first come first.
 #[derive(Debug, Default)]
 pub(crate) struct WaitList {
@@ -56,6 +59,8 @@ struct Waiter {
 pub(crate) struct Ticket {
     number: Option<u64>,
     may_idle: bool,
+    /// Many were there before it.
+    is_in_crowd: bool,
 }
 
 impl Ticket {
@@ -63,13 +68,17 @@ impl Ticket {
     /// the next one asleep.
     pub(crate) fn that_may_idle() -> Self {
         Self {
-            number: None,
             may_idle: true,
+            ..Self::default()
         }
     }
 
     pub(crate) fn is_held(&self) -> bool {
         self.number.is_some()
+    }
+
+    pub(crate) fn is_in_crowd(&self) -> bool {
+        self.is_in_crowd
     }
 }
 
@@ -98,6 +107,7 @@ impl WaitList {
             return;
         }
         ticket.number = Some(self.next_ticket);
+        ticket.is_in_crowd = self.waiting.len() >= CROWD;
         self.waiting.push_back(Waiter {
             ticket: self.next_ticket,
             seq,
@@ -170,6 +180,10 @@ impl WaitList {
                 None => break,
             }
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -319,6 +333,18 @@ pub(crate) fn block_briefly<R>(
 ) -> Option<R> {
     wait(deadline, poll, |unpark| {
         sync::stay_awake(|| unpark.is_woken.load(Ordering::Acquire))
+    })
+}
+
+/// As [`block_until`], for what many may wait for together: while they are `is_in_crowd`, others go first for a moment before the
+/// thread sleeps. Where all of them are busy with that, nobody has to be woken from sleep.
+pub(crate) fn block_in_crowd<R>(
+    deadline: Option<Instant>,
+    poll: impl FnMut(&Waker) -> Poll<R>,
+    is_in_crowd: impl Fn() -> bool,
+) -> Option<R> {
+    wait(deadline, poll, |unpark| {
+        is_in_crowd() && sync::give_way(|| unpark.is_woken.load(Ordering::Acquire))
     })
 }
 

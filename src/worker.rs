@@ -319,6 +319,9 @@ impl<T> Work<'_, T> {
     /// Seals what staging gives and appends it, or what could not be appended last time.
     pub(crate) fn write_batch(&mut self, room: Room) -> Result<(), StoreError> {
         if self.desk.unwritten.is_empty() {
+            if self.shared.settings.is_sync() {
+                self.gather();
+            }
             let (batch, ledger) = self.shared.enter(|state, _| {
                 if state.limits.write_ahead || state.sync.wanted > state.sync.done {
                     state.staging.close_block();
@@ -353,6 +356,7 @@ impl<T> Work<'_, T> {
             state.figures.spilled += items;
             state.set_room(room, wakes);
             state.send_waiters.wake_all(wakes);
+            state.last_confirm_waiters = state.confirm_waiters.len();
             let disk_end = state.disk_end();
             state.confirm_waiters.wake_below(disk_end, wakes);
             state.told()

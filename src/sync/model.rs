@@ -75,6 +75,11 @@ pub(crate) fn stay_awake(is_over: impl Fn() -> bool) -> bool {
     is_over()
 }
 
+pub(crate) fn give_way(mut is_over: impl FnMut() -> bool) -> bool {
+    thread::yield_now();
+    is_over()
+}
+
 pub(crate) fn park_timeout(duration: Duration) {
     if duration >= NEVER {
         park();

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// Doubles from round to round: 127 pauses in all, a few microseconds.
 const SPIN_ROUNDS: u32 = 7;
-/// Then others may go first, so often.
+/// How often a thread lets others go first before it does what it can't take back.
 const YIELDS: u32 = 3;
 
 /// Starts a named thread.
@@ -30,6 +30,11 @@ pub(crate) fn stay_awake(is_over: impl Fn() -> bool) -> bool {
             hint::spin_loop();
         }
     }
+    give_way(is_over)
+}
+
+/// Lets other threads go first, a few times; true as soon as `is_over`.
+pub(crate) fn give_way(mut is_over: impl FnMut() -> bool) -> bool {
     (0..YIELDS).any(|_| {
         std::thread::yield_now();
         is_over()
