@@ -168,6 +168,10 @@ impl Block {
         &self.header
     }
 
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
     pub(crate) fn first(&self) -> Seq {
         self.header.first
     }
@@ -399,7 +403,17 @@ pub(crate) struct BlockBuilder {
 
 impl BlockBuilder {
     pub(crate) fn new(first: Seq, earliest_ms: u64, capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(HEADER_LEN + capacity);
+        Self::within(Vec::new(), first, earliest_ms, capacity)
+    }
+
+    /// As [`new`](Self::new), in the memory of an empty buffer.
+    pub(crate) fn within(
+        mut bytes: Vec<u8>,
+        first: Seq,
+        earliest_ms: u64,
+        capacity: usize,
+    ) -> Self {
+        bytes.reserve_exact(HEADER_LEN + capacity);
         bytes.resize(HEADER_LEN, 0);
         Self {
             first,
@@ -485,8 +499,17 @@ impl BlockBuilder {
         self.bytes.len() + RECORD_OVERHEAD + len <= HEADER_LEN + block_bytes
     }
 
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Seals a copy: the builder is shared with whoever reads it meanwhile.
     pub(crate) fn seal_copy(&self, seal: &Seal) -> Block {
+        self.seal_into(Vec::new(), seal)
+    }
+
+    /// As [`seal_copy`](Self::seal_copy), in the memory of an empty buffer.
+    pub(crate) fn seal_into(&self, mut buffer: Vec<u8>, seal: &Seal) -> Block {
         let header = Header {
             flags: 0,
             first: self.first,
@@ -505,10 +528,11 @@ impl BlockBuilder {
             place: 0,
         };
         let flags = if self.has_origins { ORIGINS } else { 0 };
-        match seal.compression.pack(records_of(&self.bytes)) {
-            Some(packed) => Block::sealed(header, flags | LZ4, packed),
-            None => Block::sealed(header, flags, self.bytes.clone()),
+        if let Some(packed) = seal.compression.pack(records_of(&self.bytes)) {
+            return Block::sealed(header, flags | LZ4, packed);
         }
+        buffer.extend_from_slice(&self.bytes);
+        Block::sealed(header, flags, buffer)
     }
 
     #[cfg(any(test, feature = "test-util"))]

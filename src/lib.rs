@@ -121,6 +121,7 @@ mod schema;
 mod sender;
 mod seq;
 mod sink;
+mod spare;
 mod staging;
 mod state;
 mod stats;

@@ -3,6 +3,7 @@
 use crate::block::{BlockBuilder, HEADER_LEN, RECORD_OVERHEAD};
 use crate::clock::Clock;
 use crate::seq::Seq;
+use crate::spare::Spare;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -19,6 +20,7 @@ pub(crate) struct Staging {
     items: u64,
     /// What the last record cost.
     last_cost: Option<NonZeroU64>,
+    spare: Spare,
 }
 
 /// What a handed-over block leaves behind.
@@ -114,7 +116,8 @@ impl Staging {
         self.items += 1;
         self.last_cost = NonZeroU64::new(cost);
         let open = self.open.get_or_insert_with(|| {
-            BlockBuilder::new(seq, time.clock.wall_ms(), block_bytes.max(size))
+            let (buffer, capacity) = (self.spare.take(), block_bytes.max(size));
+            BlockBuilder::within(buffer, seq, time.clock.wall_ms(), capacity)
         });
         open.push(record);
         if let Some(now) = now {
@@ -175,6 +178,10 @@ impl Staging {
         for block in self.full.drain(..self.writing.min(self.full.len())) {
             self.bytes -= block.len() as u64;
             self.items -= u64::from(block.count());
+            // Whoever it was handed over to goes on with it.
+            if let Ok(block) = Arc::try_unwrap(block) {
+                self.spare.keep(block.into_buffer());
+            }
         }
         self.writing = 0;
     }

@@ -11,6 +11,7 @@ use crate::ledger::{Ledger, Outcome};
 use crate::queue::{Queue, Read};
 use crate::refill::Refill;
 use crate::seq::Seq;
+use crate::spare::Spare;
 use crate::state::{Halted, Phase, Worker};
 use crate::stats::ErrorReport;
 use crate::steps::{Possible, Step};
@@ -128,6 +129,7 @@ pub(crate) struct Desk {
     pub(crate) queue: Queue,
     /// Sealed blocks that the store hasn't confirmed. They are tried again as they are: the store may have some of them.
     pub(crate) unwritten: Vec<Arc<Block>>,
+    spare: Spare,
     /// The store has `unwritten`, but not yet as safely as senders were promised.
     appended: bool,
     writing: Retry,
@@ -150,6 +152,7 @@ impl Desk {
         Self {
             queue,
             unwritten: Vec::new(),
+            spare: Spare::default(),
             appended: false,
             writing: Retry::default(),
             reading: Retry::default(),
@@ -331,7 +334,8 @@ impl<T> Work<'_, T> {
             let syncs = self.shared.settings.is_sync();
             let mut prev_end = self.desk.queue.claimed_end();
             for block in batch {
-                let sealed = block.seal_copy(&self.seal(prev_end, &ledger));
+                let seal = self.seal(prev_end, &ledger);
+                let sealed = block.seal_into(self.desk.spare.take(), &seal);
                 if !syncs {
                     prev_end = sealed.end();
                 }
@@ -387,7 +391,12 @@ impl<T> Work<'_, T> {
     }
 
     pub(crate) fn forget_unwritten(&mut self) {
-        self.desk.unwritten.clear();
+        for block in self.desk.unwritten.drain(..) {
+            // The log may keep it until it is synced.
+            if let Ok(block) = Arc::try_unwrap(block) {
+                self.desk.spare.keep(block.into_buffer());
+            }
+        }
         self.desk.appended = false;
     }
 
