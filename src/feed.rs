@@ -22,7 +22,7 @@ use std::time::Duration;
 const BATCH_ITEMS: usize = 256;
 /// So many it is as long as nobody knows how fast they come.
 const FIRST_BATCH_ITEMS: usize = 64;
-/// Nobody sees an item of a batch before all of it is there, so a slower source gets smaller ones.
+/// Nobody sees an item before its batch is full, so a slow source gets small ones.
 const BATCH_TIME: Duration = Duration::from_millis(1);
 
 /// Items on their way from an iterator into the channel.
@@ -440,7 +440,7 @@ impl<'a, T> Feeder<'a, T> {
                 Grant::Places(places) => {
                     let began = sync::now();
                     let fed = self.shared.feed(source, places, self.writer)?;
-                    self.keep_pace(sync::now() - began);
+                    self.batch_items = next_batch_items(self.batch_items, sync::now() - began);
                     self.accepted += fed.count;
                     self.exhausted = fed.exhausted;
                     fed.last
@@ -460,14 +460,14 @@ impl<'a, T> Feeder<'a, T> {
     }
 }
 
-impl<T> Feeder<'_, T> {
-    /// Makes the next batch larger or smaller, by the time that this one took.
-    fn keep_pace(&mut self, took: Duration) {
-        if took > BATCH_TIME {
-            self.batch_items = (self.batch_items / 2).max(1);
-        } else if took < BATCH_TIME / 2 {
-            self.batch_items = (self.batch_items * 2).min(BATCH_ITEMS);
-        }
+/// How many items the next batch should have after one of so many took so long.
+fn next_batch_items(items: usize, took: Duration) -> usize {
+    if took > BATCH_TIME {
+        (items / 2).max(1)
+    } else if took < BATCH_TIME / 2 {
+        (items * 2).min(BATCH_ITEMS)
+    } else {
+        items
     }
 }
 
@@ -479,5 +479,21 @@ impl<T> Drop for Feeder<'_, T> {
                 state.confirm_waiters.leave(&mut self.confirmed, wakes);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_as_large_as_its_source_is_fast() {
+        let after_many = |took: fn(usize) -> Duration| {
+            (0..20).fold(64, |items, _| next_batch_items(items, took(items)))
+        };
+        assert_eq!(after_many(|_| Duration::ZERO), BATCH_ITEMS);
+        assert_eq!(after_many(|_| Duration::from_secs(1)), 1);
+        let each = |items| BATCH_TIME * u32::try_from(items).unwrap() / 20;
+        assert_eq!(after_many(each), 16);
     }
 }
