@@ -175,7 +175,7 @@ impl WaitList {
         // The others keep their order.
         for _ in 0..self.waiting.len() {
             match self.waiting.pop_front() {
-                Some(waiter) if waiter.seq < end => wakes.wake.push(waiter.waker),
+                Some(waiter) if waiter.seq < end => wakes.add(waiter.waker),
                 Some(waiter) => self.waiting.push_back(waiter),
                 None => break,
             }
