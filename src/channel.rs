@@ -1,8 +1,9 @@
 //! The channel itself, its handles' common part, and `Control`.
 
 use crate::ack_receiver::AckReceiver;
+use crate::builder::Builder;
 use crate::codec::Codec;
-use crate::config::{Builder, Settings};
+use crate::config::Settings;
 use crate::core::Shared;
 use crate::dir::{DeadLetters, Quarantined};
 use crate::error::{

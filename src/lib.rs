@@ -81,6 +81,7 @@ mod ack_receiver;
 mod attach;
 mod batch;
 mod block;
+mod builder;
 mod channel;
 mod clock;
 mod codec;
@@ -140,11 +141,12 @@ mod worker;
 pub use ack_receiver::{AckReceiver, DeliveryIntoIter, DeliveryIter, DeliveryTryIter};
 pub use batch::{Batch, BatchIter};
 pub use block::Compression;
+pub use builder::Builder;
 pub use channel::{Control, DiskBufferedChannel};
 #[cfg(feature = "json")]
 pub use codec::Json;
 pub use codec::{Bincode, Bytes, Codec};
-pub use config::{Builder, Durability, Storage, WhenFull};
+pub use config::{Durability, Storage, WhenFull};
 pub use delivery::{Delivery, ItemId};
 pub use dir::{DeadLetter, DeadLetters, Quarantined};
 pub use error::{

@@ -1,8 +1,8 @@
 //! A crossbeam source in, a crossbeam sink out: two threads.
 
 use crate::attach::Attached;
+use crate::builder::{Builder, OnRejected};
 use crate::codec::Codec;
-use crate::config::{Builder, OnRejected};
 use crate::core::Shared;
 use crate::deliver::Back;
 use crate::error::{OpenError, RecvError, SendError, StoreError};

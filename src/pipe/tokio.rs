@@ -1,8 +1,8 @@
 //! A tokio source in, a tokio sink out: two tasks.
 
 use crate::attach::Attached;
+use crate::builder::{Builder, OnRejected};
 use crate::codec::Codec;
-use crate::config::{Builder, OnRejected};
 use crate::core::Shared;
 use crate::error::{OpenError, RecvError, SendError};
 use crate::held::{Parcel, Slip};
