@@ -1,11 +1,11 @@
 //! The receiving end whose items must be acknowledged.
 
 use crate::batch::Batch;
-use crate::channel::Handle;
 use crate::core::Shared;
 use crate::deliver::Back;
 use crate::delivery::Delivery;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::handle::Handle;
 use crate::held::Parcel;
 use crate::sender::both_ends;
 use crate::stats::Stats;

@@ -101,6 +101,7 @@ mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod handle;
 #[cfg(test)]
 #[cfg(shuttle)]
 mod handover;

@@ -1,7 +1,7 @@
 //! The receiving end.
 
-use crate::channel::Handle;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::handle::Handle;
 use crate::sender::both_ends;
 use crate::stats::Stats;
 use crate::stream::RecvStream;

@@ -1,9 +1,9 @@
 //! The sending end.
 
-use crate::channel::Handle;
 use crate::core::{Patience, SendOp, Shared};
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::feed::Feeder;
+use crate::handle::Handle;
 use crate::sink::SendSink;
 use crate::stats::Stats;
 use crate::sync;
