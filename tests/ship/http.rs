@@ -1,6 +1,6 @@
 //! `--to http://..` against a server that answers as a test wants.
 
-use crate::processes::{Place, Ship, figure, until};
+use crate::processes::{Place, figure, until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -70,26 +70,14 @@ fn refused_lines_become_dead_letters_and_the_others_arrive_in_order() {
     let is_bad = move |line: &str| bad.iter().any(|bad| line.starts_with(bad));
     let server = Server::start(move |body| if body.lines().any(is_bad) { 422 } else { 200 });
     let stats = place.text("stats");
-    let (dir, from) = (place.text("spool"), place.file("in"));
-    let mut ship = Ship::start(&[
-        "--dir",
-        &dir,
-        "--from",
-        &from,
-        "--to",
-        &server.url(),
-        "--max-attempts",
-        "2",
-        "--stats-file",
-        &stats,
-    ]);
+    let from = place.file("in");
+    let options = ["--max-attempts", "2", "--stats-file", &stats];
+    let ship = place.ship("spool", &from, &server.url(), &options);
     until("the last line", || server.taken().contains("0001999 "));
     until("three dead letters", || {
         figure(&stats, "dead_lettered") == Some(3)
     });
-    ship.terminate();
-    let (ended_well, _, message) = ship.end();
-    assert!(ended_well, "{message}");
+    let message = ship.stop();
     assert_eq!(
         message.matches("is set aside as a dead letter").count(),
         3,
@@ -105,7 +93,7 @@ fn refused_lines_become_dead_letters_and_the_others_arrive_in_order() {
 
     // A restart finds no gap where they were.
     place.write(2000..2001);
-    let _ship = Ship::start(&["--dir", &dir, "--from", &from, "--to", &server.url()]);
+    let _ship = place.ship("spool", &from, &server.url(), &[]);
     until("a new line", || server.taken().contains("0002000 "));
     assert_eq!(server.taken().lines().count(), 1998);
 }
@@ -117,19 +105,8 @@ fn an_outage_makes_no_dead_letter() {
     let mut answers = [500, 503, 429, 408, 401, 404, 302].into_iter();
     let server = Server::start(move |_| answers.next().unwrap_or(200));
     let stats = place.text("stats");
-    let (dir, from) = (place.text("spool"), place.file("in"));
-    let _ship = Ship::start(&[
-        "--dir",
-        &dir,
-        "--from",
-        &from,
-        "--to",
-        &server.url(),
-        "--max-attempts",
-        "1",
-        "--stats-file",
-        &stats,
-    ]);
+    let options = ["--max-attempts", "1", "--stats-file", &stats];
+    let _ship = place.ship("spool", &place.file("in"), &server.url(), &options);
     until("the last line", || server.taken().contains("0001999 "));
     let log = std::fs::read_to_string(place.path("in")).unwrap();
     assert!(server.taken() == log, "{}", server.taken());

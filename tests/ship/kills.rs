@@ -1,6 +1,6 @@
 //! What is killed at random moments.
 
-use crate::processes::{Place, Ship, a_moment, figure, free_address, rounds, until};
+use crate::processes::{ACK, Place, a_moment, figure, free_address, rounds, until};
 use std::fs;
 
 #[test]
@@ -10,23 +10,9 @@ fn no_line_is_lost_or_repeated_when_either_side_is_killed_at_random_moments() {
         let place = Place::new();
         let tcp = format!("tcp:{}", free_address());
         let (log, out) = (place.file("in"), place.file("out"));
-        let start = |name: &str, from: &str, to: &str, durability: &str| {
-            let dir = place.text(name);
-            Ship::start(&[
-                "--dir",
-                &dir,
-                "--from",
-                from,
-                "--to",
-                to,
-                "--framing",
-                "ack",
-                "--durability",
-                durability,
-            ])
-        };
-        let sender = || start("sending", &log, &tcp, durability);
-        let receiver = || start("receiving", &tcp, &out, "process");
+        let options = ["--framing", "ack", "--durability", durability];
+        let sender = || place.ship("sending", &log, &tcp, &options);
+        let receiver = || place.ship("receiving", &tcp, &out, &ACK);
 
         let (mut one, mut other) = (sender(), receiver());
         // A file that is renamed before the shipper has ever seen it is nobody's to ship.
@@ -34,9 +20,7 @@ fn no_line_is_lost_or_repeated_when_either_side_is_killed_at_random_moments() {
         place.write(0..written);
         until("the first line", || place.lines("out") >= written);
         for round in 0..rounds() {
-            let more = fastrand::usize(1..3000);
-            place.write(written..written + more);
-            written += more;
+            place.write_more(&mut written, 3000);
             if round % 7 == 3 {
                 until("a line of this file", || place.lines("out") > rotated);
                 rotated = written;
@@ -56,11 +40,8 @@ fn no_line_is_lost_or_repeated_when_either_side_is_killed_at_random_moments() {
         until("every line", || place.lines("out") >= written);
         gather(&place);
         place.assert_same("all", "out");
-        for mut ship in [one, other] {
-            ship.terminate();
-            let (ended_well, _, message) = ship.end();
-            assert!(ended_well, "{message}");
-        }
+        one.stop();
+        other.stop();
         place.assert_same("all", "out");
     }
 }
@@ -82,37 +63,22 @@ fn a_shipper_between_two_others_forgets_nothing_when_it_is_killed() {
     let (first, second) = (free_address(), free_address());
     let (first, second) = (format!("tcp:{first}"), format!("tcp:{second}"));
     let (log, out) = (place.file("in"), place.file("out"));
-    let start = |name: &str, from: &str, to: &str| {
-        let dir = place.text(name);
-        Ship::start(&[
-            "--dir",
-            &dir,
-            "--from",
-            from,
-            "--to",
-            to,
-            "--framing",
-            "ack",
-        ])
-    };
-    let _sender = start("sending", &log, &first);
-    let _receiver = start("receiving", &second, &out);
+    let start = || place.ship("between", &first, &second, &ACK);
+    let _sender = place.ship("sending", &log, &first, &ACK);
+    let _receiver = place.ship("receiving", &second, &out, &ACK);
     let mut written = 0;
-    let mut between = start("between", &first, &second);
+    let mut between = start();
     for _ in 0..2 * rounds() {
-        let more = fastrand::usize(1..3000);
-        place.write(written..written + more);
-        written += more;
+        place.write_more(&mut written, 3000);
         let least = place.lines("out") + 1;
         until("some of it", || place.lines("out") >= least);
         a_moment();
         between.kill();
-        between = start("between", &first, &second);
+        between = start();
     }
     until("every line", || place.lines("out") >= written);
     place.assert_same("in", "out");
-    between.terminate();
-    assert!(between.end().0);
+    between.stop();
     place.assert_same("in", "out");
 }
 
@@ -126,35 +92,19 @@ fn a_file_destination_has_every_line_once_whatever_is_killed() {
         ("log", "sync"),
     ] {
         let place = Place::new();
-        let (dir, log, out) = (place.text("spool"), place.file("in"), place.file("out"));
-        let start = || {
-            Ship::start(&[
-                "--dir",
-                &dir,
-                "--from",
-                &log,
-                "--to",
-                &out,
-                "--store",
-                store,
-                "--durability",
-                durability,
-            ])
-        };
+        let (log, out) = (place.file("in"), place.file("out"));
+        let options = ["--store", store, "--durability", durability];
+        let start = || place.ship("spool", &log, &out, &options);
         let mut written = 0;
         for _ in 0..rounds() {
             let ship = start();
-            let more = fastrand::usize(1..5000);
-            place.write(written..written + more);
-            written += more;
+            place.write_more(&mut written, 5000);
             a_moment();
             ship.kill();
         }
-        let mut ship = start();
+        let ship = start();
         until("every line", || place.lines("out") >= written);
-        ship.terminate();
-        let (ended_well, _, message) = ship.end();
-        assert!(ended_well, "{message}");
+        ship.stop();
         place.assert_same("in", "out");
     }
 }
@@ -162,28 +112,12 @@ fn a_file_destination_has_every_line_once_whatever_is_killed() {
 #[test]
 fn lines_that_a_kill_takes_from_memory_are_read_from_the_file_again() {
     let place = Place::new();
-    let address = free_address();
-    let (dir, log, tcp) = (
-        place.text("spool"),
-        place.file("in"),
-        format!("tcp:{address}"),
-    );
+    let (log, tcp) = (place.file("in"), format!("tcp:{}", free_address()));
     place.write(0..500);
     let stats = place.text("stats");
-    let first = Ship::start(&[
-        "--dir",
-        &dir,
-        "--from",
-        &log,
-        "--to",
-        &tcp,
-        "--framing",
-        "ack",
-        "--durability",
-        "spill",
-        "--stats-file",
-        &stats,
-    ]);
+    let options = ["--framing", "ack", "--durability", "spill"];
+    let watched = [&options[..], &["--stats-file", &stats]].concat();
+    let first = place.ship("spool", &log, &tcp, &watched);
     until("all lines in memory", || {
         // Five hundred lines and the mark that the run begins with.
         figure(&stats, "accepted") == Some(501)
@@ -191,29 +125,8 @@ fn lines_that_a_kill_takes_from_memory_are_read_from_the_file_again() {
     first.kill();
 
     let out = place.file("out");
-    let _second = Ship::start(&[
-        "--dir",
-        &dir,
-        "--from",
-        &log,
-        "--to",
-        &tcp,
-        "--framing",
-        "ack",
-        "--durability",
-        "spill",
-    ]);
-    let receiving = place.text("receiving");
-    let _receiver = Ship::start(&[
-        "--dir",
-        &receiving,
-        "--from",
-        &tcp,
-        "--to",
-        &out,
-        "--framing",
-        "ack",
-    ]);
+    let _second = place.ship("spool", &log, &tcp, &options);
+    let _receiver = place.ship("receiving", &tcp, &out, &ACK);
     until("every line", || place.lines("out") >= 500);
     place.assert_same("in", "out");
 }

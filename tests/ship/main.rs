@@ -13,7 +13,7 @@ mod kills;
 mod processes;
 mod receipts;
 
-use processes::{Place, Ship, figure, free_address, until};
+use processes::{Place, figure, free_address, until};
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
@@ -22,37 +22,26 @@ use std::path::Path;
 #[test]
 fn a_sigterm_during_an_outage_saves_and_exits_with_success() {
     let place = Place::new();
-    let (dir, log, tcp) = (
-        place.text("spool"),
-        place.file("in"),
-        format!("tcp:{}", free_address()),
-    );
+    let (log, tcp) = (place.file("in"), format!("tcp:{}", free_address()));
     place.write(0..2000);
     let stats = place.text("stats");
-    let mut ship = Ship::start(&[
-        "--dir",
-        &dir,
-        "--from",
-        &log,
-        "--to",
-        &tcp,
+    let options = [
         "--framing",
         "ack",
         "--drain",
         "100ms",
         "--stats-file",
         &stats,
-    ]);
+    ];
+    let ship = place.ship("spool", &log, &tcp, &options);
     until("all lines accepted", || {
         figure(&stats, "accepted") == Some(2001)
     });
-    ship.terminate();
-    let (ended_well, _, message) = ship.end();
-    assert!(ended_well, "{message}");
+    let message = ship.stop();
     assert!(message.contains("lines wait in"), "{message}");
 
     let out = place.file("out");
-    let ship = Ship::start(&["--dir", &dir, "--from", &log, "--to", &out]);
+    let ship = place.ship("spool", &log, &out, &[]);
     until("every line", || place.lines("out") >= 2000);
     drop(ship);
     place.assert_same("in", "out");
@@ -61,7 +50,7 @@ fn a_sigterm_during_an_outage_saves_and_exits_with_success() {
 #[test]
 fn stdin_goes_to_stdout_and_its_end_is_the_end() {
     let place = Place::new();
-    let mut ship = Ship::start(&["--dir", &place.text("spool"), "--from", "-", "--to", "-"]);
+    let mut ship = place.ship("spool", "-", "-", &[]);
     let mut stdin = ship.0.stdin.take().unwrap();
     stdin.write_all(b"one\ntwo\nthree").unwrap();
     drop(stdin);
@@ -74,9 +63,8 @@ fn stdin_goes_to_stdout_and_its_end_is_the_end() {
 #[test]
 fn plain_lines_of_several_connections_arrive() {
     let place = Place::new();
-    let (address, dir, out) = (free_address(), place.text("spool"), place.file("out"));
-    let tcp = format!("tcp:{address}");
-    let mut ship = Ship::start(&["--dir", &dir, "--from", &tcp, "--to", &out]);
+    let (address, out) = (free_address(), place.file("out"));
+    let ship = place.ship("spool", &format!("tcp:{address}"), &out, &[]);
     for text in ["a1\na2\n", "b1\nb2"] {
         let mut connection = None;
         until("the listener", || {
@@ -86,8 +74,7 @@ fn plain_lines_of_several_connections_arrive() {
         connection.unwrap().write_all(text.as_bytes()).unwrap();
     }
     until("four lines", || place.lines("out") >= 4);
-    ship.terminate();
-    assert!(ship.end().0);
+    ship.stop();
     let text = fs::read_to_string(place.path("out")).unwrap();
     let of = |letter: char| {
         text.lines()
@@ -101,47 +88,29 @@ fn plain_lines_of_several_connections_arrive() {
 fn a_failure_is_one_line_with_the_path_and_a_remedy() {
     let place = Place::new();
     let dir = place.text("spool");
-    let holder = Ship::start(&[
-        "--dir",
-        &dir,
-        "--from",
-        &place.file("in"),
-        "--to",
-        &place.file("out"),
-    ]);
+    let holder = place.ship("spool", &place.file("in"), &place.file("out"), &[]);
     until("the first one to start", || {
         Path::new(&format!("{dir}.position")).exists()
     });
     let missing = place.text("no/such/directory/out");
-    for (args, said) in [
+    let no_file = format!("file:{missing}");
+    let no_address = "tcp:192.0.2.1:1";
+    for (name, from, to, said) in [
         (
-            ["--dir", &dir, "--from", "-", "--to", "-"],
+            "spool",
+            "-",
+            "-",
             vec![dir.as_str(), "in use by process", "choose another --dir"],
         ),
+        ("other", "-", &no_file, vec![&missing, "permissions"]),
         (
-            [
-                "--dir",
-                &place.text("other"),
-                "--from",
-                "-",
-                "--to",
-                &format!("file:{missing}"),
-            ],
-            vec![&missing, "permissions"],
-        ),
-        (
-            [
-                "--dir",
-                &place.text("third"),
-                "--from",
-                "tcp:192.0.2.1:1",
-                "--to",
-                "-",
-            ],
+            "third",
+            no_address,
+            "-",
             vec!["192.0.2.1:1", "free address"],
         ),
     ] {
-        let (ended_well, output, message) = Ship::start(&args).end();
+        let (ended_well, output, message) = place.ship(name, from, to, &[]).end();
         assert!(!ended_well && output.is_empty());
         assert_eq!(message.lines().count(), 1, "{message}");
         for word in said {

@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The options of a shipper that waits for receipts, or gives them.
+pub(crate) const ACK: [&str; 2] = ["--framing", "ack"];
+
 /// A running shipper, and what it has said.
 pub(crate) struct Ship(pub(crate) Child, Vec<String>);
 
 impl Ship {
-    pub(crate) fn start(args: &[&str]) -> Self {
+    fn start(args: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_overspill"))
             .arg("ship")
             .args(args)
@@ -34,7 +37,7 @@ impl Ship {
     }
 
     /// Waits until it handles signals: before that, a SIGTERM just ends it.
-    pub(crate) fn terminate(&mut self) {
+    fn terminate(&mut self) {
         let mut said = BufReader::new(self.0.stderr.as_mut().unwrap());
         while !self.1.iter().any(|line| line.starts_with("shipping ")) {
             let mut line = String::new();
@@ -58,6 +61,14 @@ impl Ship {
         );
     }
 
+    /// Ends it as its user would. It ends well, and has said this.
+    pub(crate) fn stop(mut self) -> String {
+        self.terminate();
+        let (ended_well, _, message) = self.end();
+        assert!(ended_well, "{message}");
+        message
+    }
+
     /// What it says until it ends, and whether it ends well.
     pub(crate) fn end(mut self) -> (bool, String, String) {
         drop(self.0.stdin.take());
@@ -73,7 +84,7 @@ impl Ship {
     }
 
     /// All that it says.
-    pub(crate) fn message(&mut self) -> String {
+    fn message(&mut self) -> String {
         let mut message = self.1.concat();
         self.0
             .stderr
@@ -111,6 +122,13 @@ impl Place {
         format!("file:{}", self.text(name))
     }
 
+    /// Starts a shipper whose channel is in the directory `name`.
+    pub(crate) fn ship(&self, name: &str, from: &str, to: &str, options: &[&str]) -> Ship {
+        let dir = self.text(name);
+        let route = ["--dir", &dir, "--from", from, "--to", to];
+        Ship::start(&[&route, options].concat())
+    }
+
     /// Appends numbered lines to `in`.
     pub(crate) fn write(&self, numbers: std::ops::Range<usize>) {
         let mut file = OpenOptions::new()
@@ -121,6 +139,13 @@ impl Place {
         let line = |n| format!("{n:07} a line of some length, as logs have them\n");
         let lines = numbers.map(line).collect::<Vec<_>>();
         file.write_all(lines.concat().as_bytes()).unwrap();
+    }
+
+    /// Appends numbered lines to `in`, at least one and fewer than `end`.
+    pub(crate) fn write_more(&self, written: &mut usize, end: usize) {
+        let more = fastrand::usize(1..end);
+        self.write(*written..*written + more);
+        *written += more;
     }
 
     pub(crate) fn lines(&self, name: &str) -> usize {

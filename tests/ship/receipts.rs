@@ -1,6 +1,6 @@
 //! `--framing ack` against peers that say just what a test wants.
 
-use crate::processes::{Place, Ship, figure, free_address, until};
+use crate::processes::{ACK, Place, figure, free_address, until};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -69,20 +69,9 @@ fn refuse_a_batch(listener: &TcpListener) -> Vec<u8> {
 #[test]
 fn a_receiver_drops_what_it_has_whenever_and_however_it_comes_again() {
     let place = Place::new();
-    let (address, dir) = (free_address(), place.text("spool"));
+    let address = free_address();
     let (tcp, out) = (format!("tcp:{address}"), place.file("out"));
-    let start = || {
-        Ship::start(&[
-            "--dir",
-            &dir,
-            "--from",
-            &tcp,
-            "--to",
-            &out,
-            "--framing",
-            "ack",
-        ])
-    };
+    let start = || place.ship("spool", &tcp, &out, &ACK);
     let receiver = start();
     let mut one = connect(&address);
     send(&mut one, 1, 1, &[(1, 0, "a0\n"), (1, 1, "a1\n")]);
@@ -109,41 +98,16 @@ fn a_receiver_drops_what_it_has_whenever_and_however_it_comes_again() {
 fn a_receiver_that_never_confirms_gets_the_same_lines_first_until_one_does() {
     let place = Place::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (log, tcp, stats) = (
-        place.file("in"),
-        format!("tcp:{address}"),
-        place.text("stats"),
-    );
+    let tcp = format!("tcp:{}", listener.local_addr().unwrap());
+    let (log, stats) = (place.file("in"), place.text("stats"));
     place.write(0..3000);
-    let dir = place.text("spool");
-    let _sender = Ship::start(&[
-        "--dir",
-        &dir,
-        "--from",
-        &log,
-        "--to",
-        &tcp,
-        "--framing",
-        "ack",
-        "--stats-file",
-        &stats,
-    ]);
+    let options = ["--framing", "ack", "--stats-file", &stats];
+    let _sender = place.ship("spool", &log, &tcp, &options);
     for _ in 0..3 {
         assert!(refuse_a_batch(&listener).starts_with(b"0000000 "));
     }
     drop(listener);
-    let (receiving, out) = (place.text("receiving"), place.file("out"));
-    let _receiver = Ship::start(&[
-        "--dir",
-        &receiving,
-        "--from",
-        &tcp,
-        "--to",
-        &out,
-        "--framing",
-        "ack",
-    ]);
+    let _receiver = place.ship("receiving", &tcp, &place.file("out"), &ACK);
     until("every line", || place.lines("out") >= 3000);
     place.assert_same("in", "out");
     until("the acknowledgements", || {
