@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{FOR_EVER, assert_conserved, block_on, wait_until};
+use common::{FOR_EVER, LEVELS, assert_conserved, block_on, drain, send, wait_until};
 use overspill::{
     Codec, CodecError, DeadLetter, DeadLetterError, Delivery, DiskBufferedChannel, Durability,
     Event, FailOn, RecvError, RecvTimeoutError, Storage, TryRecvError,
@@ -87,23 +87,13 @@ impl Spool {
 }
 
 fn with_each_kind(scenario: impl Fn(&Spool)) {
-    for (storage, durability) in [
-        (Storage::Sled, Durability::Spill),
-        (Storage::Sled, Durability::Process),
-        (Storage::Log, Durability::Spill),
-        (Storage::Log, Durability::Process),
-        (Storage::Log, Durability::Sync),
-    ] {
+    for (storage, durability) in LEVELS {
         scenario(&Spool::new(storage, durability));
     }
 }
 
 fn a_log() -> Spool {
     Spool::new(Storage::Log, Durability::Spill)
-}
-
-fn send(channel: &Channel, items: std::ops::Range<u64>) {
-    channel.sender().send_all(&mut items.into_iter()).unwrap();
 }
 
 /// Sets the next `count` items aside.
@@ -125,14 +115,6 @@ fn letters(channel: &Channel) -> Vec<DeadLetter> {
 fn items(letters: &[DeadLetter]) -> Vec<u64> {
     let item = |letter: &DeadLetter| u64::from_le_bytes(letter.bytes.clone().try_into().unwrap());
     letters.iter().map(item).collect()
-}
-
-fn drain(channel: &Channel) -> Vec<u64> {
-    channel.close();
-    let rx = channel.acking_receiver();
-    let all = rx.iter().map(Delivery::ack_and_take).collect();
-    assert_conserved(&channel.stats());
-    all
 }
 
 #[test]

@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{Alarm, FOR_EVER, assert_conserved, block_on, wait_until};
+use common::{Alarm, FOR_EVER, LEVELS, assert_conserved, block_on, drain, send, wait_until};
 use futures::StreamExt;
 use overspill::{
     AckError, AckReceiver, Delivery, DiskBufferedChannel, Durability, RecvError, RecvTimeoutError,
@@ -26,21 +26,10 @@ use tempfile::TempDir;
 type Channel = DiskBufferedChannel<u64>;
 type Builder = overspill::Builder<u64>;
 
-/// Every store with every level that it has.
-fn kinds() -> [(Storage, Durability); 6] {
-    [
-        (Storage::Sled, Durability::Spill),
-        (Storage::Sled, Durability::Process),
-        (Storage::Log, Durability::Spill),
-        (Storage::Log, Durability::Process),
-        (Storage::Log, Durability::Interval(Duration::from_millis(1))),
-        (Storage::Log, Durability::Sync),
-    ]
-}
-
 /// Runs a scenario with every kind of channel; five items of front, the rest behind it.
 fn with_each_kind(scenario: impl Fn(&dyn Fn() -> Builder)) {
-    for (storage, durability) in kinds() {
+    let interval = Durability::Interval(Duration::from_millis(1));
+    for (storage, durability) in LEVELS.into_iter().chain([(Storage::Log, interval)]) {
         let dir = tempfile::tempdir().unwrap();
         scenario(&|| {
             Channel::builder(dir.path().join("spool"))
@@ -63,10 +52,6 @@ fn builder(dir: &Path) -> Builder {
         .block_bytes(40)
 }
 
-fn send(channel: &Channel, items: std::ops::Range<u64>) {
-    channel.sender().send_all(&mut items.into_iter()).unwrap();
-}
-
 fn take(rx: &AckReceiver<u64>, count: usize) -> Vec<Delivery<u64>> {
     (0..count)
         .map(|_| rx.recv_timeout(FOR_EVER).unwrap())
@@ -75,15 +60,6 @@ fn take(rx: &AckReceiver<u64>, count: usize) -> Vec<Delivery<u64>> {
 
 fn numbers(deliveries: &[Delivery<u64>]) -> Vec<u64> {
     deliveries.iter().map(|delivery| **delivery).collect()
-}
-
-/// Everything that is left, in order, acknowledged.
-fn drain(channel: &Channel) -> Vec<u64> {
-    channel.close();
-    let rx = channel.acking_receiver();
-    let all = rx.iter().map(Delivery::ack_and_take).collect();
-    assert_conserved(&channel.stats());
-    all
 }
 
 #[test]

@@ -11,11 +11,10 @@
 mod common;
 mod hostile;
 
-use common::{FOR_EVER, Item, assert_conserved, wait_until};
+use common::{FOR_EVER, Item, LEVELS, Level, assert_conserved, wait_until};
 use hostile::mount::Mount;
 use overspill::{
-    Builder, DiskBufferedChannel, Durability, FailOn, SendError, SendTimeoutError, Storage,
-    WhenFull,
+    Builder, DiskBufferedChannel, Durability, FailOn, SendError, SendTimeoutError, WhenFull,
 };
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -28,17 +27,6 @@ const PAD: usize = 4000;
 const FRONT: usize = 16;
 /// Long enough for a writer that isn't stuck.
 const MOMENT: Duration = Duration::from_millis(300);
-/// Where and how safely the items are kept.
-type Level = (Storage, Durability);
-
-const LEVELS: [Level; 5] = [
-    (Storage::Sled, Durability::Spill),
-    (Storage::Sled, Durability::Process),
-    (Storage::Log, Durability::Spill),
-    (Storage::Log, Durability::Process),
-    (Storage::Log, Durability::Sync),
-];
-
 /// A quota that the disk is too small for: it makes the databases small, and is never reached.
 fn builder(dir: &Path, level: &Level, policy: WhenFull) -> Builder<Item> {
     DiskBufferedChannel::builder(dir)

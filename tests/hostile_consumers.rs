@@ -8,11 +8,12 @@
 
 mod common;
 
-use common::{Alarm, FOR_EVER, assert_conserved, block_on, wait_until};
+use common::{Alarm, FOR_EVER, assert_conserved, block_on, send, wait_until};
 use overspill::{
     AckReceiver, Builder, Codec, CodecError, Delivery, DiskBufferedChannel, Durability, Event,
     FailOn, HaltFault, RecvError, SendError, Storage, TryRecvError, WhenFull,
 };
+use std::convert::identity;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::{Pin, pin};
@@ -55,8 +56,13 @@ fn builder(dir: &TempDir) -> Builder<u64, Shy> {
         .codec(Shy)
 }
 
-fn send(channel: &Channel, items: std::ops::Range<u64>) {
-    channel.sender().send_all(&mut items.into_iter()).unwrap();
+/// A channel whose disk is soon full.
+fn narrow(dir: &TempDir, disk_bytes_max: u64) -> Builder<u64, Shy> {
+    builder(dir)
+        .block_bytes(4096)
+        .disk_bytes_max(disk_bytes_max)
+        .disk_free_min(0)
+        .when_full(WhenFull::Reject)
 }
 
 fn drain(channel: &Channel) -> Vec<u64> {
@@ -135,28 +141,42 @@ fn wait_in<F: Future>(alarm: &Alarm, future: Pin<&mut F>) {
     assert!(alarm.poll(future).is_pending());
 }
 
+/// One item may be out. As it comes back, it is for who waits for room, although somebody has been `waiting` for it
+/// longer: he doesn't look, or goes, as `then` says.
+fn assert_comes_back_past<W, R>(
+    channel: &Channel,
+    rx: &AckReceiver<u64>,
+    waiting: impl FnOnce() -> W,
+    then: impl FnOnce(W) -> R,
+) {
+    let (first, last) = (Alarm::new(), Alarm::new());
+    let mut taking = pin!(rx.recv_async());
+    wait_in(&first, taking.as_mut());
+    let waiting = waiting();
+    send(channel, 0..1);
+    let Poll::Ready(Ok(out)) = first.poll(taking.as_mut()) else {
+        panic!("it was sent")
+    };
+    let mut for_room = pin!(rx.recv_async());
+    wait_in(&last, for_room.as_mut());
+    out.release();
+    let _kept = then(waiting);
+    assert!(last.rang(), "it may have it");
+}
+
 #[test]
 fn a_stream_that_nobody_polls_keeps_no_receiver_from_what_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let channel = builder(&dir).in_flight_max(1).open().unwrap();
     let rx = channel.acking_receiver();
-    let alarms = [(); 3].map(|()| Alarm::new());
-    let mut first = pin!(rx.recv_async());
-    wait_in(&alarms[0], first.as_mut());
-    let mut idle = rx.stream();
-    let mut context = Context::from_waker(Waker::noop());
-    assert!(
-        futures_core::Stream::poll_next(Pin::new(&mut idle), &mut context).is_pending(),
-        "it waits where items come"
-    );
-    send(&channel, 0..1);
-    let Poll::Ready(Ok(out)) = alarms[0].poll(first.as_mut()) else {
-        panic!("it was sent")
+    let idle = || {
+        let mut stream = rx.stream();
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = futures_core::Stream::poll_next(Pin::new(&mut stream), &mut context);
+        assert!(polled.is_pending(), "it waits where items come");
+        stream
     };
-    let mut last = pin!(rx.recv_async());
-    wait_in(&alarms[2], last.as_mut());
-    out.release();
-    assert!(alarms[2].rang(), "it may have it");
+    assert_comes_back_past(&channel, &rx, idle, identity);
 }
 
 #[test]
@@ -164,20 +184,12 @@ fn a_future_that_is_dropped_passes_on_what_came_back_to_one_that_waits_for_room(
     let dir = tempfile::tempdir().unwrap();
     let channel = builder(&dir).in_flight_max(1).open().unwrap();
     let rx = channel.acking_receiver();
-    let alarms = [(); 3].map(|()| Alarm::new());
-    let mut first = pin!(rx.recv_async());
-    wait_in(&alarms[0], first.as_mut());
-    let mut second = Box::pin(rx.recv_async());
-    wait_in(&alarms[1], second.as_mut());
-    send(&channel, 0..1);
-    let Poll::Ready(Ok(out)) = alarms[0].poll(first.as_mut()) else {
-        panic!("it was sent")
+    let waiting = || {
+        let mut future = Box::pin(rx.recv_async());
+        wait_in(&Alarm::new(), future.as_mut());
+        future
     };
-    let mut last = pin!(rx.recv_async());
-    wait_in(&alarms[2], last.as_mut());
-    out.release();
-    drop(second);
-    assert!(alarms[2].rang(), "it may have it");
+    assert_comes_back_past(&channel, &rx, waiting, drop);
 }
 
 #[test]
@@ -234,13 +246,7 @@ fn delivery_goes_on_after_a_requeue_that_took_several_attempts() {
 #[test]
 fn a_full_disk_takes_a_requeue_back_up_as_it_is_drained() {
     let dir = tempfile::tempdir().unwrap();
-    let channel = builder(&dir)
-        .block_bytes(4096)
-        .disk_bytes_max(1 << 20)
-        .disk_free_min(0)
-        .when_full(WhenFull::Reject)
-        .open()
-        .unwrap();
+    let channel = narrow(&dir, 1 << 20).open().unwrap();
     let (tx, rx) = (channel.sender(), channel.acking_receiver());
     let mut sent = 0_u64;
     for _ in 0..3 {
@@ -276,14 +282,7 @@ fn a_full_disk_takes_a_requeue_back_up_as_it_is_drained() {
 fn a_letter_that_a_full_disk_has_no_room_for_does_not_keep_it_full() {
     for storage in [Storage::Sled, Storage::Log] {
         let dir = tempfile::tempdir().unwrap();
-        let channel = builder(&dir)
-            .storage(storage)
-            .block_bytes(4096)
-            .disk_bytes_max(2 << 20)
-            .disk_free_min(0)
-            .when_full(WhenFull::Reject)
-            .open()
-            .unwrap();
+        let channel = narrow(&dir, 2 << 20).storage(storage).open().unwrap();
         let (tx, rx) = (channel.sender(), channel.acking_receiver());
         let mut sent = 0_u64;
         let mut refused = 0;

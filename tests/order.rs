@@ -8,26 +8,15 @@
 
 mod common;
 
-use common::{FOR_EVER, assert_conserved, wait_until};
+use common::{FOR_EVER, LEVELS, Level, assert_conserved, wait_until};
 use overspill::{
-    Builder, DiskBufferedChannel, Durability, RecvError, RecvTimeoutError, SendError,
-    SendTimeoutError, Storage, SyncError, TryRecvError, TrySendError, WhenFull,
+    Builder, DiskBufferedChannel, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
+    SyncError, TryRecvError, TrySendError, WhenFull,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
-
-/// Where and how safely the items are kept.
-type Level = (Storage, Durability);
-
-const LEVELS: [Level; 5] = [
-    (Storage::Sled, Durability::Spill),
-    (Storage::Sled, Durability::Process),
-    (Storage::Log, Durability::Spill),
-    (Storage::Log, Durability::Process),
-    (Storage::Log, Durability::Sync),
-];
 
 fn tiny<T>(dir: &Path, level: &Level) -> Builder<T> {
     DiskBufferedChannel::builder(dir)

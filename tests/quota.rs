@@ -10,11 +10,10 @@
 mod common;
 mod hostile;
 
-use common::{FOR_EVER, Item, assert_conserved, wait_until};
+use common::{FOR_EVER, Item, LEVELS, Level, assert_conserved, wait_until};
 use hostile::{note, setting, tree_bytes};
 use overspill::{
-    Builder, DiskBufferedChannel, Durability, Event, SendError, SendTimeoutError, Stats, Storage,
-    WhenFull,
+    Builder, DiskBufferedChannel, Event, SendError, SendTimeoutError, Stats, WhenFull,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,17 +30,6 @@ const CROWD: usize = 16;
 const LOOK_EVERY: u64 = 50;
 /// Long enough for a writer that isn't stuck.
 const MOMENT: Duration = Duration::from_millis(200);
-/// Where and how safely the items are kept.
-type Level = (Storage, Durability);
-
-const LEVELS: [Level; 5] = [
-    (Storage::Sled, Durability::Spill),
-    (Storage::Sled, Durability::Process),
-    (Storage::Log, Durability::Spill),
-    (Storage::Log, Durability::Process),
-    (Storage::Log, Durability::Sync),
-];
-
 fn builder(dir: &Path, quota: u64, level: &Level, policy: WhenFull) -> Builder<Item> {
     DiskBufferedChannel::builder(dir)
         .memory_items(FRONT)

@@ -8,27 +8,13 @@
 
 mod common;
 
-use common::{FOR_EVER, Item, assert_conserved, wait_until};
-use overspill::{
-    Builder, DiskBufferedChannel, Durability, FailOn, RecvError, RecvTimeoutError, SendError,
-    Storage,
-};
+use common::{FOR_EVER, Item, LEVELS, Level, assert_conserved, wait_until};
+use overspill::{Builder, DiskBufferedChannel, FailOn, RecvError, RecvTimeoutError, SendError};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
-
-/// Where and how safely the items are kept.
-type Level = (Storage, Durability);
-
-const LEVELS: [Level; 5] = [
-    (Storage::Sled, Durability::Spill),
-    (Storage::Sled, Durability::Process),
-    (Storage::Log, Durability::Spill),
-    (Storage::Log, Durability::Process),
-    (Storage::Log, Durability::Sync),
-];
 
 fn tiny<T>(dir: &Path, memory_items: usize, level: &Level) -> Builder<T> {
     DiskBufferedChannel::builder(dir)

@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::assert_conserved;
+use common::{assert_conserved, send};
 use overspill::{
     Builder, Codec, CodecError, DeadLetter, DiskBufferedChannel, Durability, OpenError, RecvError,
     SchemaTag, Storage,
@@ -124,10 +124,6 @@ fn spool(storage: Storage, durability: Durability) -> Spool {
         storage,
         durability,
     }
-}
-
-fn send(channel: &Channel, items: std::ops::Range<u64>) {
-    channel.sender().send_all(&mut items.into_iter()).unwrap();
 }
 
 /// Takes everything that is left.

@@ -1,5 +1,5 @@
-//! What the model proofs share: the law of conservation, polling by hand, and the machine that drives a channel
-//! and its model through one history.
+//! What the proofs share: levels, sending and draining, the law of conservation, polling by hand, and the machine that
+//! drives a channel and its model through one history.
 #![allow(dead_code, reason = "each test uses its own part")]
 
 mod deliveries;
@@ -11,9 +11,10 @@ pub(crate) mod ops;
 mod slot;
 mod verbs;
 
-use overspill::Stats;
+use overspill::{Delivery, DiskBufferedChannel, Durability, Stats, Storage};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,18 @@ use std::time::{Duration, Instant};
 
 /// Longer than anything that is waited for here can take: who waits this long waits for ever.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(60);
+
+/// Where and how safely items are kept.
+pub(crate) type Level = (Storage, Durability);
+
+/// Every store with every durability that it has and that doesn't go by the clock.
+pub(crate) const LEVELS: [Level; 5] = [
+    (Storage::Sled, Durability::Spill),
+    (Storage::Sled, Durability::Process),
+    (Storage::Log, Durability::Spill),
+    (Storage::Log, Durability::Process),
+    (Storage::Log, Durability::Sync),
+];
 
 /// An item whose bytes follow from its number, so that damage would show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +79,20 @@ pub(crate) fn assert_conserved(stats: &Stats) {
     assert_eq!(stats.accepted, accounted, "{stats:?}");
     let placed = stats.front_items + stats.staging_items + stats.backlog_items;
     assert_eq!(stats.pending, placed, "{stats:?}");
+}
+
+pub(crate) fn send(channel: &DiskBufferedChannel<u64>, items: Range<u64>) {
+    let accepted = channel.sender().send_all(&mut items.into_iter());
+    accepted.expect("the channel is open and has room");
+}
+
+/// Everything that is left, in order, acknowledged.
+pub(crate) fn drain(channel: &DiskBufferedChannel<u64>) -> Vec<u64> {
+    channel.close();
+    let rx = channel.acking_receiver();
+    let all = rx.iter().map(Delivery::ack_and_take).collect();
+    assert_conserved(&channel.stats());
+    all
 }
 
 /// Wakes the thread that polls, and remembers that it did.
