@@ -302,7 +302,8 @@ impl<T, C> Builder<T, C> {
     }
 
     /// Ages and delays go by a clock that stands until
-    /// [`advance_clock`](DiskBufferedChannel::advance_clock) moves it.
+    /// [`advance_clock`](DiskBufferedChannel::advance_clock) moves it. Clones of the builder share it: with them it goes on
+    /// across a restart.
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
     pub fn manual_clock(mut self) -> Self {

@@ -626,14 +626,17 @@ fn items_that_are_too_old_are_dropped_and_counted_and_the_young_ones_are_not() {
 #[test]
 fn ages_go_on_across_a_restart() {
     with_each_kind(|builder| {
-        let age = Duration::from_millis(400);
-        let channel = builder().max_age(age).open().unwrap();
+        let hour = Duration::from_secs(3600);
+        let builder = builder().max_age(hour).manual_clock();
+        let channel = builder.clone().open().unwrap();
         send(&channel, 0..12);
         channel.halt().unwrap();
+        // Too little in either run, and enough in both.
+        channel.advance_clock(hour / 2);
         drop(channel);
-        std::thread::sleep(age + age / 8);
-        let channel = builder().max_age(age).open().unwrap();
+        let channel = builder.open().unwrap();
         send(&channel, 12..13);
+        channel.advance_clock(hour / 2 + hour / 8);
         assert_eq!(drain(&channel), [12]);
         let stats = channel.stats();
         assert_eq!(stats.dropped.expired, 12);

@@ -172,6 +172,7 @@ pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !is_true() {
         assert!(Instant::now() < deadline, "waited for: {what}");
+        // It is about files of other processes, and nobody tells when they change.
         std::thread::sleep(Duration::from_millis(5));
     }
 }
