@@ -65,3 +65,45 @@ impl<T> Drop for Handle<T> {
         }
     }
 }
+
+/// What every handle says about its channel; clones of it are counted.
+macro_rules! every_handle {
+    ($name:ident) => {
+        impl<T> $name<T> {
+            /// Items that wait, in memory and on disk.
+            pub fn len(&self) -> usize {
+                self.handle.shared.len()
+            }
+
+            /// True when nothing waits.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// True when the intake has ended: by `close`, `halt`, or the drop of all handles of one end.
+            pub fn is_closed(&self) -> bool {
+                self.handle.shared.is_closed()
+            }
+
+            /// Exact figures of this moment.
+            pub fn stats(&self) -> $crate::stats::Stats {
+                self.handle.shared.stats()
+            }
+        }
+
+        impl<T> Clone for $name<T> {
+            fn clone(&self) -> Self {
+                Self {
+                    handle: self.handle.clone(),
+                }
+            }
+        }
+
+        impl<T> std::fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.handle.shared.describe(stringify!($name), f)
+            }
+        }
+    };
+}
+pub(crate) use every_handle;

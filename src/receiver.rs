@@ -3,13 +3,11 @@
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::handle::Handle;
 use crate::sender::both_ends;
-use crate::stats::Stats;
 use crate::stream::RecvStream;
 use crate::sync;
 use crate::take::Places;
 use crate::verbs::{Receives, Receiving, verbs};
 use crate::wait::{block_briefly, block_until};
-use std::fmt;
 use std::future::poll_fn;
 use std::iter::FusedIterator;
 use std::sync::Arc;

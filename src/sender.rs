@@ -5,11 +5,9 @@ use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::feed::Feeder;
 use crate::handle::Handle;
 use crate::sink::SendSink;
-use crate::stats::Stats;
 use crate::sync;
 use crate::wait::block_in_crowd;
 use std::cell::Cell;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -218,53 +216,21 @@ impl<T> Sender<T> {
     }
 }
 
-/// What both ends can say about the channel.
+/// What both ends say about the channel.
 macro_rules! both_ends {
     ($name:ident) => {
+        $crate::handle::every_handle!($name);
+
         impl<T> $name<T> {
-            /// Items that wait, in memory and on disk.
-            pub fn len(&self) -> usize {
-                self.handle.shared.len()
-            }
-
-            /// True when nothing waits.
-            pub fn is_empty(&self) -> bool {
-                self.len() == 0
-            }
-
             /// Items that the front, the part in memory that is ready to be received, may hold. What is beyond it
             /// waits on disk.
             pub fn capacity(&self) -> usize {
                 self.handle.shared.settings.memory_items
             }
 
-            /// True when the intake has ended: by `close`, `halt`, or the drop of all handles of one end.
-            pub fn is_closed(&self) -> bool {
-                self.handle.shared.is_closed()
-            }
-
             /// True when both handles belong to one channel.
             pub fn same_channel(&self, other: &Self) -> bool {
                 Arc::ptr_eq(&self.handle.shared, &other.handle.shared)
-            }
-
-            /// Exact figures of this moment.
-            pub fn stats(&self) -> Stats {
-                self.handle.shared.stats()
-            }
-        }
-
-        impl<T> Clone for $name<T> {
-            fn clone(&self) -> Self {
-                Self {
-                    handle: self.handle.clone(),
-                }
-            }
-        }
-
-        impl<T> fmt::Debug for $name<T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.handle.shared.describe(stringify!($name), f)
             }
         }
     };

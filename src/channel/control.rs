@@ -5,12 +5,10 @@ use crate::core::Shared;
 use crate::dir::{DeadLetters, Quarantined};
 use crate::error::{DeadLetterError, HaltError, HaltFault, HaltReport, SyncError};
 use crate::event::Listener;
-use crate::handle::Handle;
+use crate::handle::{Handle, every_handle};
 use crate::letters::{Asked, Errand, Reply};
-use crate::stats::Stats;
 use crate::sync;
 use crate::wait::{Ticket, block_until};
-use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -32,30 +30,12 @@ impl<T> Control<T> {
 /// The verbs that `DiskBufferedChannel` and `Control` share.
 macro_rules! life {
     ($name:ident) => {
-        impl<T> $name<T> {
-            /// Exact figures of this moment.
-            pub fn stats(&self) -> Stats {
-                self.handle.shared.stats()
-            }
+        every_handle!($name);
 
+        impl<T> $name<T> {
             /// Everything that was set aside because it was damaged.
             pub fn quarantined(&self) -> Vec<Quarantined> {
                 self.handle.shared.quarantined.lock().clone()
-            }
-
-            /// Items that wait, in memory and on disk.
-            pub fn len(&self) -> usize {
-                self.handle.shared.len()
-            }
-
-            /// True when nothing waits.
-            pub fn is_empty(&self) -> bool {
-                self.len() == 0
-            }
-
-            /// True when the intake has ended.
-            pub fn is_closed(&self) -> bool {
-                self.handle.shared.is_closed()
             }
 
             /// Ends the intake: senders get [`SendError::Closed`](crate::SendError::Closed), receivers take everything left, then
@@ -259,20 +239,6 @@ macro_rules! life {
                     .enter(|state, _| state.crash_wanted = true);
                 self.handle.shared.begin_halt(None);
                 self.handle.shared.wait_halted();
-            }
-        }
-
-        impl<T> Clone for $name<T> {
-            fn clone(&self) -> Self {
-                Self {
-                    handle: self.handle.clone(),
-                }
-            }
-        }
-
-        impl<T> fmt::Debug for $name<T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.handle.shared.describe(stringify!($name), f)
             }
         }
     };
