@@ -6,13 +6,16 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod batches;
+#[path = "../common/mod.rs"]
 mod common;
+mod limits;
+mod times;
 
 use common::{Alarm, FOR_EVER, LEVELS, assert_conserved, block_on, drain, send, wait_until};
-use futures::StreamExt;
 use overspill::{
-    AckError, AckReceiver, Delivery, DiskBufferedChannel, Durability, RecvError, RecvTimeoutError,
-    Storage, TryRecvError,
+    AckError, AckReceiver, Delivery, DiskBufferedChannel, Durability, RecvError, Storage,
+    TryRecvError,
 };
 use std::collections::HashSet;
 use std::future::Future;
@@ -181,121 +184,6 @@ fn acknowledgements_in_any_order_survive_a_halt_exactly() {
 }
 
 #[test]
-fn a_delayed_item_waits_for_its_time_and_then_goes_first() {
-    with_each_kind(|builder| {
-        let channel = builder().manual_clock().open().unwrap();
-        let rx = channel.acking_receiver();
-        send(&channel, 0..8);
-        rx.recv().unwrap().nack_after(Duration::from_secs(10));
-        rx.recv().unwrap().nack_after(Duration::from_secs(5));
-        assert_eq!(rx.recv().unwrap().ack_and_take(), 2);
-        channel.advance_clock(Duration::from_millis(4_999));
-        assert_eq!(rx.recv().unwrap().ack_and_take(), 3);
-        channel.advance_clock(Duration::from_millis(1));
-        let delivery = rx.recv().unwrap();
-        assert_eq!((*delivery, delivery.attempt()), (1, 2));
-        delivery.ack().unwrap();
-        assert_eq!(rx.recv().unwrap().ack_and_take(), 4);
-        channel.advance_clock(Duration::from_secs(5));
-        assert_eq!(rx.recv().unwrap().ack_and_take(), 0);
-        assert_conserved(&channel.stats());
-    });
-}
-
-#[test]
-fn a_receiver_that_waits_is_woken_when_a_delay_is_over() {
-    let dir = tempfile::tempdir().unwrap();
-    let channel = open(&dir);
-    let rx = channel.acking_receiver();
-    send(&channel, 0..1);
-    rx.recv().unwrap().nack_after(Duration::from_millis(20));
-    assert_eq!(rx.try_recv().unwrap_err(), TryRecvError::Empty);
-    assert_eq!(*rx.recv_timeout(FOR_EVER).unwrap(), 0);
-}
-
-#[test]
-fn failures_in_a_row_wait_longer_each_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let second = Duration::from_secs(1);
-    let channel = builder(dir.path())
-        .backoff(second, 3 * second)
-        .manual_clock()
-        .open()
-        .unwrap();
-    let rx = channel.acking_receiver();
-    send(&channel, 0..1);
-    for wait in [1_000, 2_000, 3_000, 3_000] {
-        rx.recv().unwrap().nack();
-        channel.advance_clock(Duration::from_millis(wait - 1));
-        assert_eq!(rx.try_recv().unwrap_err(), TryRecvError::Empty);
-        channel.advance_clock(Duration::from_millis(1));
-    }
-    assert_eq!(rx.try_recv().unwrap().attempt(), 5);
-}
-
-#[test]
-fn no_more_are_out_than_may_be_and_an_ack_lets_the_next_one_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let channel = builder(dir.path()).in_flight_max(3).open().unwrap();
-    let rx = channel.acking_receiver();
-    send(&channel, 0..10);
-    let mut out = take(&rx, 3);
-    assert_eq!(rx.try_recv().unwrap_err(), TryRecvError::Empty);
-    let mut many = Vec::new();
-    assert_eq!(rx.try_recv_many(&mut many, 5), Err(TryRecvError::Empty));
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| rx.recv_timeout(FOR_EVER).map(Delivery::ack_and_take));
-        out.remove(1).ack().unwrap();
-        assert_eq!(waiting.join().unwrap(), Ok(3));
-    });
-    // What comes back may go out again at once.
-    out.remove(0).release();
-    assert_eq!(*rx.try_recv().unwrap(), 0);
-}
-
-#[test]
-fn a_halt_wakes_receivers_that_wait_at_the_limit() {
-    let dir = tempfile::tempdir().unwrap();
-    let channel = builder(dir.path()).in_flight_max(1).open().unwrap();
-    send(&channel, 0..2);
-    let rx = channel.acking_receiver();
-    let out = take(&rx, 1);
-    let mut waiting = Box::pin(rx.recv_async());
-    let alarm = Alarm::new();
-    assert!(alarm.poll(waiting.as_mut()).is_pending());
-    channel.halt().unwrap();
-    assert!(alarm.rang());
-    let ended = alarm.poll(waiting.as_mut());
-    assert!(matches!(ended, Poll::Ready(Err(RecvError::Halted))));
-    let ended = rx.recv_timeout(FOR_EVER).unwrap_err();
-    assert_eq!(ended, RecvTimeoutError::Halted);
-    drop(out);
-}
-
-#[test]
-fn every_waiting_receiver_gets_on_as_acknowledgements_make_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let channel = builder(dir.path()).in_flight_max(2).open().unwrap();
-    let rx = channel.acking_receiver();
-    std::thread::scope(|scope| {
-        let consumers: Vec<_> = (0..4)
-            .map(|_| {
-                let rx = rx.clone();
-                scope.spawn(move || rx.iter().map(Delivery::ack_and_take).collect::<Vec<u64>>())
-            })
-            .collect();
-        send(&channel, 0..500);
-        channel.close();
-        let mut taken: Vec<u64> = consumers
-            .into_iter()
-            .flat_map(|consumer| consumer.join().unwrap())
-            .collect();
-        taken.sort_unstable();
-        assert_eq!(taken, (0..500).collect::<Vec<_>>());
-    });
-}
-
-#[test]
 fn a_receiver_is_told_closed_only_when_nothing_is_out() {
     let dir = tempfile::tempdir().unwrap();
     let channel = open(&dir);
@@ -370,126 +258,6 @@ fn plain_receivers_take_what_was_released_first() {
     channel.close();
     assert_eq!(rx.iter().collect::<Vec<_>>(), [0, 1, 2, 4, 5, 6, 7, 8]);
     assert_conserved(&channel.stats());
-}
-
-#[test]
-fn a_batch_is_acknowledged_in_parts_and_the_rest_goes_back() {
-    with_each_kind(|builder| {
-        let channel = builder().open().unwrap();
-        let rx = channel.acking_receiver();
-        send(&channel, 0..20);
-        let mut batch = rx.recv_batch(6, u64::MAX, FOR_EVER).unwrap();
-        assert_eq!(
-            batch.iter().copied().collect::<Vec<_>>(),
-            [0, 1, 2, 3, 4, 5]
-        );
-        batch.ack_first(2).unwrap();
-        batch.ack_first(1).unwrap();
-        assert_eq!(batch.len(), 3);
-        let mut deliveries = batch.into_deliveries();
-        deliveries.remove(1).ack().unwrap();
-        drop(deliveries);
-        let batch = rx.recv_batch(3, u64::MAX, FOR_EVER).unwrap();
-        assert_eq!((&batch).into_iter().copied().collect::<Vec<_>>(), [3, 5, 6]);
-        batch.ack().unwrap();
-        assert_conserved(&channel.stats());
-        assert_eq!(drain(&channel), (7..20).collect::<Vec<_>>());
-    });
-}
-
-#[test]
-fn a_batch_ends_at_its_bytes_but_holds_one_item_at_least() {
-    with_each_kind(|builder| {
-        let channel = builder().open().unwrap();
-        let rx = channel.acking_receiver();
-        send(&channel, 0..20);
-        let batch = rx.recv_batch(100, 0, FOR_EVER).unwrap();
-        assert_eq!(batch.len(), 1);
-        // However they came, these numbers are encoded in one to five bytes.
-        let more = rx.recv_batch(100, 12, FOR_EVER).unwrap();
-        assert!((2..=12).contains(&more.len()), "{more:?}");
-        assert_eq!(more.iter().next(), Some(&1));
-        drop((batch, more));
-        assert_eq!(
-            channel.stats().redelivered,
-            0,
-            "nobody has seen them twice yet"
-        );
-        assert_eq!(drain(&channel), (0..20).collect::<Vec<_>>());
-    });
-}
-
-#[test]
-fn a_batch_lingers_for_more_and_no_longer_than_it_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let channel = open(&dir);
-    let (tx, rx) = (channel.sender(), channel.acking_receiver());
-    send(&channel, 0..2);
-    let batch = rx
-        .recv_batch(5, u64::MAX, Duration::from_millis(20))
-        .unwrap();
-    assert_eq!(batch.len(), 2);
-    batch.ack().unwrap();
-
-    send(&channel, 2..3);
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| rx.recv_batch(3, u64::MAX, FOR_EVER).unwrap());
-        wait_until("the first is out", || channel.stats().in_flight == 1);
-        tx.send(3).unwrap();
-        tx.send(4).unwrap();
-        let batch = waiting.join().unwrap();
-        assert_eq!(batch.iter().copied().collect::<Vec<_>>(), [2, 3, 4]);
-    });
-    // After a close nothing more can come, so it doesn't wait.
-    channel.close();
-    assert_eq!(rx.recv_batch(9, u64::MAX, FOR_EVER).unwrap().len(), 3);
-}
-
-#[test]
-fn an_async_batch_lingers_without_a_runtime_and_gives_all_back_when_it_is_dropped() {
-    let dir = tempfile::tempdir().unwrap();
-    let channel = open(&dir);
-    let (tx, rx) = (channel.sender(), channel.acking_receiver());
-    send(&channel, 0..2);
-    let batch = block_on(rx.recv_batch_async(5, u64::MAX, Duration::from_millis(20))).unwrap();
-    assert_eq!(batch.len(), 2);
-    batch.ack().unwrap();
-
-    let alarm = Alarm::new();
-    {
-        let mut future = pin!(rx.recv_batch_async(3, u64::MAX, FOR_EVER));
-        assert!(alarm.poll(future.as_mut()).is_pending());
-        tx.send(2).unwrap();
-        assert!(alarm.poll(future.as_mut()).is_pending());
-        assert_eq!(channel.stats().in_flight, 1);
-    }
-    let stats = channel.stats();
-    assert_eq!((stats.in_flight, stats.pending), (0, 1));
-    let delivery = rx.try_recv().unwrap();
-    assert_eq!((*delivery, channel.stats().redelivered), (2, 0));
-}
-
-/// A batch took what had come back, and was dropped before anybody had it: that was counted as a redelivery, and so was the
-/// next one.
-#[test]
-fn a_repeated_item_that_nobody_got_to_see_is_not_counted_as_redelivered() {
-    let dir = tempfile::tempdir().unwrap();
-    let channel = open(&dir);
-    let rx = channel.acking_receiver();
-    send(&channel, 0..2);
-    rx.recv().unwrap().nack();
-    let alarm = Alarm::new();
-    {
-        let mut future = pin!(rx.recv_batch_async(3, u64::MAX, FOR_EVER));
-        assert!(alarm.poll(future.as_mut()).is_pending());
-        assert_eq!(channel.stats().in_flight, 2);
-    }
-    assert_eq!(channel.stats().redelivered, 0);
-    let batch = rx.recv_batch(2, u64::MAX, Duration::ZERO).unwrap();
-    assert_eq!(batch.len(), 2);
-    let stats = channel.stats();
-    assert_eq!(stats.redelivered, 1, "only one of them was out before");
-    assert_conserved(&stats);
 }
 
 #[test]
@@ -594,57 +362,6 @@ fn no_two_items_ever_have_one_id() {
 }
 
 #[test]
-fn items_that_are_too_old_are_dropped_and_counted_and_the_young_ones_are_not() {
-    with_each_kind(|builder| {
-        let hour = Duration::from_secs(3600);
-        let channel = builder().max_age(hour).manual_clock().open().unwrap();
-        let rx = channel.acking_receiver();
-        send(&channel, 0..12);
-        let kept = rx.recv().unwrap();
-        channel.advance_clock(hour / 2);
-        send(&channel, 12..24);
-        channel.advance_clock(hour / 2 + hour / 15);
-        let delivery = rx.recv().unwrap();
-        assert_eq!(*delivery, 12);
-        let stats = channel.stats();
-        assert_eq!(stats.dropped.expired, 11);
-        assert_conserved(&stats);
-        // What is out is nobody's to drop.
-        kept.ack().unwrap();
-        delivery.release();
-        channel.advance_clock(hour);
-        assert_eq!(
-            rx.recv_timeout(Duration::from_millis(1)).unwrap_err(),
-            RecvTimeoutError::Timeout
-        );
-        let stats = channel.stats();
-        assert_eq!((stats.dropped.expired, stats.pending), (23, 0));
-        assert_conserved(&stats);
-    });
-}
-
-#[test]
-fn ages_go_on_across_a_restart() {
-    with_each_kind(|builder| {
-        let hour = Duration::from_secs(3600);
-        let builder = builder().max_age(hour).manual_clock();
-        let channel = builder.clone().open().unwrap();
-        send(&channel, 0..12);
-        channel.halt().unwrap();
-        // Too little in either run, and enough in both.
-        channel.advance_clock(hour / 2);
-        drop(channel);
-        let channel = builder.open().unwrap();
-        send(&channel, 12..13);
-        channel.advance_clock(hour / 2 + hour / 8);
-        assert_eq!(drain(&channel), [12]);
-        let stats = channel.stats();
-        assert_eq!(stats.dropped.expired, 12);
-        assert_conserved(&stats);
-    });
-}
-
-#[test]
 fn a_delivery_outlives_every_handle_and_says_that_it_is_too_late() {
     let dir = tempfile::tempdir().unwrap();
     let channel = open(&dir);
@@ -676,33 +393,6 @@ fn a_future_that_was_woken_for_an_item_and_is_dropped_passes_it_on() {
     }
     second.wait();
     assert!(matches!(second.poll(waiting.as_mut()), Poll::Ready(Ok(delivery)) if *delivery == 0));
-}
-
-#[test]
-fn what_comes_back_reaches_the_limit_past_those_who_wait_for_items_and_do_not_look() {
-    let dir = tempfile::tempdir().unwrap();
-    let channel = builder(dir.path()).in_flight_max(1).open().unwrap();
-    let rx = channel.acking_receiver();
-    let alarms = [(); 4].map(|()| Alarm::new());
-    let mut first = Box::pin(rx.recv_async());
-    assert!(alarms[0].poll(first.as_mut()).is_pending());
-    let mut stream = rx.stream();
-    let mut idle = stream.next();
-    assert!(alarms[1].poll(std::pin::Pin::new(&mut idle)).is_pending());
-    let mut dropped = Box::pin(rx.recv_async());
-    assert!(alarms[2].poll(dropped.as_mut()).is_pending());
-    send(&channel, 0..1);
-    let Poll::Ready(Ok(out)) = alarms[0].poll(first.as_mut()) else {
-        panic!("it was sent");
-    };
-    let mut at_the_limit = Box::pin(rx.recv_async());
-    assert!(alarms[3].poll(at_the_limit.as_mut()).is_pending());
-    out.release();
-    assert!(alarms[1].rang() && alarms[2].rang() && !alarms[3].rang());
-    drop(dropped);
-    assert!(alarms[3].rang());
-    let got = alarms[3].poll(at_the_limit.as_mut());
-    assert!(matches!(got, Poll::Ready(Ok(delivery)) if *delivery == 0));
 }
 
 #[test]
