@@ -74,6 +74,8 @@
 #![forbid(unsafe_code)]
 
 mod ack_receiver;
+mod admit;
+mod ahead;
 #[cfg_attr(
     not(any(feature = "crossbeam", feature = "tokio")),
     allow(dead_code, reason = "only the adapters attach")
@@ -106,6 +108,7 @@ mod handle;
 #[cfg(shuttle)]
 mod handover;
 mod held;
+mod keep;
 mod lead;
 mod ledger;
 mod letters;
@@ -117,6 +120,7 @@ mod queue;
 mod receiver;
 mod refill;
 mod report;
+mod risk;
 mod route;
 mod save;
 mod schema;

@@ -5,11 +5,10 @@
 
 use crate::block::{Block, Seal};
 use crate::core::Shared;
-use crate::error::{HaltFault, HaltReport, StoreError, SyncError};
+use crate::error::{HaltFault, HaltReport, StoreError};
 use crate::event::Event;
-use crate::ledger::{Ledger, Outcome};
-use crate::queue::{Queue, Read};
-use crate::refill::Refill;
+use crate::ledger::Ledger;
+use crate::queue::Queue;
 use crate::seq::Seq;
 use crate::spare::Spare;
 use crate::state::{Halted, Phase, Worker};
@@ -129,12 +128,12 @@ pub(crate) struct Desk {
     pub(crate) queue: Queue,
     /// Sealed blocks that the store hasn't confirmed. They are tried again as they are: the store may have some of them.
     pub(crate) unwritten: Vec<Arc<Block>>,
-    spare: Spare,
+    pub(crate) spare: Spare,
     /// The store has `unwritten`, but not yet as safely as senders were promised.
-    appended: bool,
-    writing: Retry,
-    reading: Retry,
-    syncing: Retry,
+    pub(crate) appended: bool,
+    pub(crate) writing: Retry,
+    pub(crate) reading: Retry,
+    pub(crate) syncing: Retry,
     pub(crate) setting_aside: Retry,
     pub(crate) finishing: Retry,
     /// Letters were staged as a block of new items: the end of its numbers.
@@ -142,9 +141,9 @@ pub(crate) struct Desk {
     /// Since when something that was written has waited for a sync.
     pub(crate) unsynced_since: Option<Instant>,
     /// The store had no space for what it was given last, whatever the file system says is free.
-    is_refused: bool,
+    pub(crate) is_refused: bool,
     /// The last step was a read: a write comes first, if there is one.
-    has_read: bool,
+    pub(crate) has_read: bool,
 }
 
 impl Desk {
@@ -431,234 +430,6 @@ impl<T> Work<'_, T> {
             counters: *ledger.counters(),
             compression: self.shared.settings.compression,
         }
-    }
-
-    /// Reads ahead until read-ahead is full or the backlog's end is reached.
-    fn read(&mut self, mut from: Seq, end: Seq) {
-        let budget = self.desk.queue.refill_max();
-        let mut bytes = 0;
-        while from < end && bytes < budget {
-            let read = match self.desk.queue.read(from, end) {
-                Ok(read) => read,
-                Err(error) => return self.note_unread(&error),
-            };
-            self.desk.reading.reset();
-            bytes += read
-                .block
-                .as_ref()
-                .map_or(0, |block| block.as_bytes().len());
-            match self.bring_forward(from, end, read) {
-                Some(next) => from = next,
-                None => return,
-            }
-        }
-    }
-
-    /// Reading is tried again later, unless this build can't read what is there: then receivers are told, and everything
-    /// else goes on.
-    fn note_unread(&mut self, error: &StoreError) {
-        self.note_trouble(error);
-        if matches!(error, StoreError::Unsupported { .. }) {
-            self.shared.enter(|state, wakes| {
-                state.unreadable = Some(error.clone());
-                state.recv_waiters.wake_all(wakes);
-            });
-        } else {
-            self.desk.reading.later();
-        }
-    }
-
-    /// Puts a block that was read into refill, and what is missing before it into the ledger. Returns
-    /// where reading goes on.
-    fn bring_forward(&mut self, from: Seq, end: Seq, read: Read) -> Option<Seq> {
-        let figures = self.desk.queue.figures();
-        self.shared.quarantined.lock().extend(read.quarantined);
-        let events = read.events;
-        // While a write waits to be tried again, a read proves nothing.
-        let writes_well = self.desk.unwritten.is_empty();
-        self.shared.enter(|state, wakes| {
-            state.take_figures(&figures);
-            if writes_well {
-                state.note_success();
-            }
-            for (range, outcome) in read.missing {
-                let seqs = range.clone();
-                if state.finish(range, outcome, wakes) > 0 && outcome == Outcome::Lost {
-                    state.events.push(Event::Lost {
-                        seqs: seqs.start..=seqs.end - 1,
-                    });
-                }
-            }
-            state.events.extend(events);
-            let Some(block) = read.block else {
-                state.read_next = state.read_next.max(end.min(state.disk_end()));
-                state.recv_waiters.wake_all(wakes);
-                state.send_waiters.wake_all(wakes);
-                return None;
-            };
-            let next = block.end();
-            state.read_next = state.read_next.max(next);
-            // What comes next may have been dropped: then it waits no more.
-            let next = state.read_position();
-            let latest = block.header().latest_ms;
-            if state.expiry_ms().is_some_and(|limit| latest <= limit) {
-                let bytes = block.as_bytes().len() as u64;
-                let expired =
-                    state.expire_range(block.first().max(from)..block.end(), bytes, wakes);
-                state.note_expired(expired);
-                // What comes next may be in staging: receivers fetch that for themselves.
-                state.recv_waiters.wake_one(wakes);
-                return (state.phase == Phase::Open).then_some(next);
-            }
-            let refill = Refill::from_disk(block, from);
-            state.refill_bytes += refill.bytes();
-            state.refill.push_back(refill);
-            state.recv_waiters.wake_one(wakes);
-            if state.phase != Phase::Open || state.refill_bytes >= state.limits.refill_max {
-                return None;
-            }
-            Some(next)
-        })
-    }
-
-    /// Gives up the oldest part of the backlog to make room.
-    fn drop_oldest(&mut self, from: Seq) {
-        let dropped = self.desk.queue.oldest_unit(from);
-        let (ledger, items) = self.shared.enter(|state, wakes| {
-            state.drop_oldest_wanted = false;
-            // A receiver may have moved on meanwhile: what came forward isn't dropped.
-            let range = dropped.filter(|range| range.start >= state.read_position());
-            let items = range.map_or(0, |range| {
-                let end = range.end.min(state.disk_end());
-                state.finish(range.start..end, Outcome::DroppedFull, wakes)
-            });
-            if items > 0 {
-                // It may have been in there; a read will say.
-                state.unreadable = None;
-                state.events.push(Event::DroppedOldest { items });
-            }
-            (state.told(), items)
-        });
-        if items == 0 {
-            self.desk.writing.later();
-            return;
-        }
-        // The space that comes back is tried before more is dropped.
-        self.desk.is_refused = false;
-        self.tidy(&ledger);
-    }
-
-    /// Persists the cursor and gives back what lies below it.
-    fn checkpoint(&mut self) {
-        let ledger = self.shared.enter(|state, _| {
-            state.acked_bytes = 0;
-            state.tidied_at = Some(sync::now());
-            state.told()
-        });
-        self.tidy(&ledger);
-    }
-
-    /// Puts what is acknowledged on the device.
-    fn persist(&mut self, request: u64) {
-        let ledger = self.shared.enter(|state, _| state.told());
-        let result = self.desk.queue.checkpoint_durably(&ledger).err();
-        if let Some(error) = &result {
-            self.note_trouble(error);
-        }
-        self.shared.enter(|state, wakes| {
-            state.persist.done = request;
-            state.persist.result = result;
-            state.life_waiters.wake_all(wakes);
-        });
-    }
-
-    fn tidy(&mut self, ledger: &Ledger) {
-        if let Some(end) = self.desk.requeueing
-            && self.shared.enter(|state, _| state.disk_end() >= end)
-        {
-            // What tells a later process that letters became items must stay until the letters are gone. Before it is on
-            // disk nobody can have finished it, and the space may be what it waits for.
-            return;
-        }
-        let tidied = self.desk.queue.checkpoint(ledger).and_then(|()| {
-            self.desk
-                .queue
-                .reclaim(ledger, crate::queue::Newest::KeepSmall)
-        });
-        match tidied {
-            Ok(quarantined) => {
-                let events = quarantined
-                    .iter()
-                    .cloned()
-                    .map(Event::Quarantined)
-                    .collect::<Vec<_>>();
-                self.shared.quarantined.lock().extend(quarantined);
-                self.shared.enter(|state, _| state.events.extend(events));
-            }
-            Err(error) => self.note_trouble(&error),
-        }
-        self.probe_room();
-    }
-
-    /// What may be admitted. Nothing, while the store refuses what was: then the policy for a full disk applies.
-    pub(crate) fn room(&self) -> u64 {
-        if self.desk.is_refused {
-            0
-        } else {
-            self.desk.queue.room()
-        }
-    }
-
-    fn probe_room(&mut self) {
-        let room = self.room();
-        let figures = self.desk.queue.figures();
-        let (was_full, still_full) = self.shared.enter(|state, wakes| {
-            let was_full = state.full_until.is_some();
-            state.take_figures(&figures);
-            state.set_room(room, wakes);
-            if state.full_until.is_some()
-                && self.shared.settings.when_full == crate::config::WhenFull::DropOldest
-                && !state.send_waiters.is_empty()
-            {
-                state.drop_oldest_wanted = true;
-            }
-            (was_full, state.full_until.is_some())
-        });
-        if still_full {
-            self.desk.writing.later();
-        } else if was_full {
-            self.desk.writing.reset();
-        }
-    }
-
-    /// Puts everything accepted so far on the device.
-    fn sync(&mut self, request: u64) {
-        let result = match self.sync_everything() {
-            Ok(true) => None,
-            Ok(false) => return,
-            Err(error) => Some(error),
-        };
-        if let Some(SyncError::Store(error)) = &result {
-            self.note_trouble(error);
-        }
-        self.shared.enter(|state, wakes| {
-            state.sync.done = request;
-            state.sync.result = result;
-            state.life_waiters.wake_all(wakes);
-        });
-    }
-
-    /// False when this is not the time.
-    fn sync_everything(&mut self) -> Result<bool, SyncError> {
-        if !self.copy_memory_to_disk()? {
-            return Ok(false);
-        }
-        let ledger = self.shared.enter(|state, _| state.told());
-        self.desk.queue.sync(&ledger).map_err(SyncError::Store)?;
-        self.desk.unsynced_since = None;
-        let figures = self.desk.queue.figures();
-        self.shared.enter(|state, _| state.take_figures(&figures));
-        Ok(true)
     }
 
     /// Records a failure; one that can't heal stops the use of the store.
