@@ -54,9 +54,9 @@ fn what_one_receiver_was_lent_is_there_for_all_and_counted() {
         let consumers = [receive_all(rx.clone()), receive_all(rx)];
         assert_eq!(producer.join().unwrap(), 7);
         let received = consumers.map(|consumer| consumer.join().unwrap().0);
-        received
-            .iter()
-            .for_each(|part| assert_in_order(part, &(1..7)));
+        for part in &received {
+            assert_in_order(part, &(1..7));
+        }
         let mut all = received.concat();
         all.sort_unstable();
         assert_eq!(all, (1..7).collect::<Vec<_>>());
