@@ -106,6 +106,12 @@ impl Bundle {
         for record in records.take(within(count)) {
             record.kept = Kept::Finished;
         }
+        let is_finished = |record: &mut Record| record.kept == Kept::Finished;
+        while self.0.records.pop_if(is_finished).is_some() {}
+        // Only the last one may have been large.
+        let end = self.0.records.last().map_or(0, |record| record.end);
+        self.0.bytes.truncate(end as usize);
+        self.0.bytes.shrink_to(2 * BUNDLE_BYTES);
     }
 
     /// When its items were admitted at the latest; 0 where no age is limited.
@@ -184,7 +190,9 @@ impl Copies {
     #[inline]
     pub(crate) fn give_back(&mut self, bundle: Bundle) {
         let bytes = bundle.footprint();
-        if self.spare_bytes + bytes <= SPARE_BYTES {
+        // A large one would stay with small items.
+        if bundle.0.bytes.capacity() <= 2 * BUNDLE_BYTES && self.spare_bytes + bytes <= SPARE_BYTES
+        {
             self.spare_bytes += bytes;
             self.spare.push(bundle);
         }
@@ -389,5 +397,35 @@ mod tests {
         assert_eq!(copies.lend_many(USUAL_RECORDS + 1).len(), 2);
         assert!(copies.lend().0.bytes.capacity() >= BUNDLE_BYTES);
         assert_eq!((copies.spare.len(), copies.spare_bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_large_encoding_stays_neither_with_small_ones_nor_with_the_next_item() {
+        const LARGE: usize = 900 << 10;
+        let large = |bundle: &mut Bundle, seq| {
+            bundle.push(seq, 0, |bytes| {
+                bytes.resize(bytes.len() + LARGE, 7);
+                true
+            });
+        };
+        let mut copies = Copies::default();
+        copies.expect(3);
+        let mut mixed = bundle(1..3);
+        large(&mut mixed, 3);
+        let place = copies.keep(mixed);
+        copies.finish(place, 3, 1);
+        assert_eq!(unsaved(&copies), expected(1..3));
+        let held = copies.slots.iter().flatten().map(Bundle::footprint);
+        assert!(held.sum::<usize>() < LARGE / 10);
+        copies.finish(place, 1, 2);
+        assert_eq!(copies.memory_only(), 0);
+
+        copies.expect(1);
+        let mut alone = Bundle::default();
+        large(&mut alone, 9);
+        let place = copies.keep(alone);
+        copies.finish(place, 9, 1);
+        let spare = copies.spare.iter().map(Bundle::footprint);
+        assert!(spare.sum::<usize>() < LARGE / 10);
     }
 }

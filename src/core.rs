@@ -382,7 +382,7 @@ impl<T> Shared<T> {
             let taken = self.enter(|state, wakes| {
                 let taken = take(state, wakes);
                 if matches!(taken, Take::Wait | Take::WaitForAcks) {
-                    state.recv_waiters.note_nothing();
+                    state.note_nothing();
                 }
                 match (&taken, waker) {
                     (Take::Wait, Some(waker)) => state.wait_for_items(places, waker, wakes),

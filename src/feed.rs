@@ -440,7 +440,8 @@ impl<'a, T> Feeder<'a, T> {
                 Grant::Places(places) => {
                     let began = sync::now();
                     let fed = self.shared.feed(source, places, self.writer)?;
-                    self.batch_items = next_batch_items(self.batch_items, sync::now() - began);
+                    self.batch_items =
+                        next_batch_items(self.batch_items, fed.count, sync::now() - began);
                     self.accepted += fed.count;
                     self.exhausted = fed.exhausted;
                     fed.last
@@ -460,11 +461,13 @@ impl<'a, T> Feeder<'a, T> {
     }
 }
 
-/// How many items the next batch should have after one of so many took so long.
-fn next_batch_items(items: usize, took: Duration) -> usize {
-    if took > BATCH_TIME {
+/// How many items the next batch should have where the last one should have had `items`, and `count` of them took so long.
+fn next_batch_items(items: usize, count: usize, took: Duration) -> usize {
+    let times = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let whole = took.saturating_mul(times(items)) / times(count.max(1));
+    if whole > BATCH_TIME {
         (items / 2).max(1)
-    } else if took < BATCH_TIME / 2 {
+    } else if whole < BATCH_TIME / 2 {
         (items * 2).min(BATCH_ITEMS)
     } else {
         items
@@ -489,11 +492,14 @@ mod tests {
     #[test]
     fn a_batch_is_as_large_as_its_source_is_fast() {
         let after_many = |took: fn(usize) -> Duration| {
-            (0..20).fold(64, |items, _| next_batch_items(items, took(items)))
+            (0..20).fold(64, |items, _| next_batch_items(items, items, took(items)))
         };
         assert_eq!(after_many(|_| Duration::ZERO), BATCH_ITEMS);
         assert_eq!(after_many(|_| Duration::from_secs(1)), 1);
         let each = |items| BATCH_TIME * u32::try_from(items).unwrap() / 20;
         assert_eq!(after_many(each), 16);
+        // A single item says as much of its source as many do.
+        let of_one = |items, _| next_batch_items(items, 1, BATCH_TIME / 20);
+        assert_eq!((0..20).fold(64, of_one), 16);
     }
 }

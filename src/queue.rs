@@ -175,7 +175,12 @@ impl Queue {
 
     /// As [`append`](Self::append), for a halt, which may exceed the quota by what memory held.
     pub(crate) fn append_beyond_limits(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
-        self.lock.as_ref().map_or(Ok(()), DirLock::check_name)?;
+        if self.store.uses_open_files(blocks) {
+            self.lock.as_ref().map_or(Ok(()), DirLock::check_name)?;
+        } else {
+            // By the names of this directory another one's files would be overwritten.
+            self.check_lock()?;
+        }
         self.store.append(blocks)?;
         for block in blocks {
             self.figures.blocks_written += 1;

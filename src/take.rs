@@ -396,11 +396,16 @@ impl<T> State<T> {
         self.pass_on(wakes);
     }
 
-    /// A receiver goes to sleep.
-    pub(crate) fn wait_for_items(&mut self, places: &mut Places, waker: &Waker, wakes: &mut Wakes) {
+    /// A receiver looked, and there is nothing for it.
+    pub(crate) fn note_nothing(&mut self) {
+        self.recv_waiters.note_nothing();
         if self.front.is_empty() {
             self.front_empty_ms = self.clock.wall_ms();
         }
+    }
+
+    /// A receiver goes to sleep.
+    pub(crate) fn wait_for_items(&mut self, places: &mut Places, waker: &Waker, wakes: &mut Wakes) {
         self.limit_waiters.leave(&mut places.limit, wakes);
         self.recv_waiters.register(&mut places.items, waker, wakes);
         self.pass_on(wakes);

@@ -4,6 +4,9 @@ use crate::error::RecvError;
 use crate::take::Places;
 use std::task::{Poll, Waker};
 
+/// So often a thread looks again before it takes its place among those who wait: what comes may always be for others.
+const MOMENTS: usize = 4;
+
 /// A receiving end, as a poll.
 pub(crate) trait Receives<T> {
     /// What it gives.
@@ -57,12 +60,13 @@ impl<'a, T, R: Receives<T>> Receiving<'a, T, R> {
 
     /// Takes one that comes soon, without a place among those who wait.
     pub(crate) fn poll_briefly(&mut self) -> Poll<Result<R::Item, RecvError>> {
-        loop {
+        for _ in 0..MOMENTS {
             let polled = self.poll(None);
             if polled.is_ready() || !self.receiver.stay_awake() {
                 return polled;
             }
         }
+        Poll::Pending
     }
 
     pub(crate) fn poll_many(

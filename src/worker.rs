@@ -309,6 +309,9 @@ impl<T> Work<'_, T> {
             Ok(()) => self.desk.writing.reset(),
             Err(error) => {
                 self.desk.is_refused = error.is_full();
+                if error.is_full() {
+                    self.forget_taken();
+                }
                 self.desk.writing.later();
                 self.note_trouble(&error);
                 let room = self.room();
@@ -369,6 +372,31 @@ impl<T> Work<'_, T> {
             self.desk.queue.checkpoint(&ledger)?;
         }
         Ok(())
+    }
+
+    /// What was taken while a full disk refused it needs no room any more. The room may have become less than what was
+    /// admitted, so the rest could wait for ever.
+    fn forget_taken(&mut self) {
+        let ledger = self.shared.enter(|state, _| state.told());
+        let is_taken = |block: &Arc<Block>| ledger.covers(&(block.first()..block.end()));
+        let unwritten = &mut self.desk.unwritten;
+        // Younger blocks say that it was written, so the device must know first that it is finished.
+        if self.desk.appended
+            || !unwritten.iter().any(is_taken)
+            || self.desk.queue.checkpoint_durably(&ledger).is_err()
+        {
+            return;
+        }
+        unwritten.retain(|block| !is_taken(block));
+        if unwritten.is_empty() {
+            self.desk.is_refused = false;
+            self.shared.enter(|state, wakes| {
+                state.staging.finish_write();
+                let disk_end = state.disk_end();
+                state.confirm_waiters.wake_below(disk_end, wakes);
+                state.send_waiters.wake_all(wakes);
+            });
+        }
     }
 
     /// Makes the sealed blocks as safe as was promised. What failed is tried again where it failed: blocks that the

@@ -135,6 +135,10 @@ impl Store for Faulty {
         self.inner.slack()
     }
 
+    fn uses_open_files(&self, blocks: &[Arc<Block>]) -> bool {
+        self.inner.uses_open_files(blocks)
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         self.inner.close()
     }

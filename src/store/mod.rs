@@ -80,6 +80,11 @@ pub(crate) trait Store: Send {
     /// this is enough for as many bytes in any number of appends.
     fn slack(&self) -> u64;
 
+    /// Whether these blocks go to files that are open, and nothing is looked up by its name.
+    fn uses_open_files(&self, _blocks: &[Arc<Block>]) -> bool {
+        false
+    }
+
     /// Closes everything; returns when a reopen works.
     fn close(&mut self) -> Result<(), StoreError>;
 }

@@ -108,6 +108,10 @@ impl Store for Moving {
         self.to.slack()
     }
 
+    fn uses_open_files(&self, blocks: &[Arc<Block>]) -> bool {
+        self.to.uses_open_files(blocks)
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         let closed = self.from.close();
         self.to.close()?;

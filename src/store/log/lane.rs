@@ -334,6 +334,14 @@ impl Lane {
         Ok(())
     }
 
+    /// Whether so many bytes fit into the segment that is written to.
+    pub(super) fn goes_on_for(&self, bytes: u64) -> bool {
+        let end = |tail: &Tail| tail.position.saturating_add(bytes);
+        self.tail
+            .as_ref()
+            .is_some_and(|tail| end(tail) <= self.options.segment_bytes)
+    }
+
     /// Sees to it that there is a segment to write to; how many bytes are left in it.
     fn prepare_tail(&mut self, first: Seq) -> Result<u64, StoreError> {
         if let Some(position) = self.resume_at.take()

@@ -331,6 +331,12 @@ impl Store for LogStore {
         self.header_len()
     }
 
+    fn uses_open_files(&self, blocks: &[Arc<Block>]) -> bool {
+        let bytes: usize = blocks.iter().map(|block| block.as_bytes().len()).sum();
+        let is_next = |block: &Arc<Block>| block.first() >= self.tail.end();
+        blocks.first().is_some_and(is_next) && self.tail.goes_on_for(bytes as u64)
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         self.tail.close();
         self.older.close();
