@@ -15,6 +15,10 @@ use crate::state::State;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wait::{News, Wakes};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// After one item that could not go straight to front, so many others don't try.
+const DETOURS: u32 = 16;
 
 pub(crate) struct Gate<T> {
     state: Mutex<State<T>>,
@@ -22,6 +26,10 @@ pub(crate) struct Gate<T> {
     news: News,
     /// Items may go to front as they are.
     is_direct: bool,
+    /// A hint: something is lent.
+    is_lent: AtomicBool,
+    /// A hint: so many items will find front full, or something waiting behind it, as the last one did.
+    detours: AtomicU32,
 }
 
 impl<T> Gate<T> {
@@ -31,6 +39,8 @@ impl<T> Gate<T> {
             is_direct: !settings.is_write_ahead() && !settings.encodes_always(),
             state: Mutex::new(state),
             outlet: Mutex::new(VecDeque::new()),
+            is_lent: AtomicBool::new(false),
+            detours: AtomicU32::new(0),
         }
     }
 
@@ -44,6 +54,7 @@ impl<T> Gate<T> {
         let mut state = self.state.lock();
         if state.front.is_lent() {
             state.take_home(&mut self.outlet.lock());
+            self.is_lent.store(false, Ordering::Relaxed);
         }
         state
     }
@@ -53,9 +64,16 @@ impl<T> Gate<T> {
         if !self.is_direct {
             return Err(item);
         }
+        // Where items spill, looking here first would be a look too many for each.
+        let detours = self.detours.load(Ordering::Relaxed);
+        if detours > 0 {
+            self.detours.store(detours - 1, Ordering::Relaxed);
+            return Err(item);
+        }
         // What is lent counts as if it were all there still: it may be less, never more.
         let mut state = self.state.lock();
         if !state.takes_directly() {
+            self.detours.store(DETOURS, Ordering::Relaxed);
             return Err(item);
         }
         state.put_in_front(item);
@@ -72,6 +90,9 @@ impl<T> Gate<T> {
 
     /// Takes the oldest item, if it is lent and not the last one.
     pub(crate) fn pop(&self) -> Option<T> {
+        if !self.is_lent.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut outlet = self.outlet.lock();
         if outlet.len() < 2 {
             return None;
@@ -83,6 +104,7 @@ impl<T> Gate<T> {
     pub(crate) fn lend(&self, state: &mut State<T>) {
         if state.may_lend() {
             state.front.lend(&mut self.outlet.lock());
+            self.is_lent.store(state.front.is_lent(), Ordering::Relaxed);
         }
     }
 }
