@@ -119,3 +119,81 @@ fn what_a_crash_took_is_not_counted_as_too_old() {
     ops.extend([Op::Advance(2), Op::Advance(2)]);
     Machine::new(setup).run(&ops);
 }
+
+/// The item that was at risk when the process died, or one that grew too old later: the model takes the one for the other, or
+/// the channel counts it wrongly. It is not known yet which.
+#[test]
+#[ignore = "fails: either the model or the channel is wrong about what a crash took and what was too old"]
+#[allow(clippy::enum_glob_use, reason = "a long history")]
+fn what_a_crash_took_and_what_grew_too_old_after_it_are_told_apart() {
+    use Op::*;
+    use common::ops::{Finish as F, Verb as V};
+    let setup = Setup {
+        storage: Storage::Log,
+        compression: Compression::None,
+        durability: Durability::Spill,
+        memory_items: 1,
+        memory_bytes_max: 67_108_864,
+        disk: Disk::Roomy,
+        always_encode: false,
+        deliveries: Deliveries {
+            max_age: Some(Duration::from_secs(57_600)),
+            dead_letter_bytes_max: 300,
+            in_flight_max: 1000,
+            ..Deliveries::default()
+        },
+    };
+    Machine::new(setup).run(&[
+        Finish(F::Ack, 197),
+        DropReceiver(140),
+        TrySend(61),
+        DropReceiver(227),
+        SendAll(7),
+        Advance(2),
+        SendAll(7),
+        Finish(F::Nack, 48),
+        TrySend(0),
+        TryRecv(249),
+        Deliver(V::Async(3)),
+        DropSender(57),
+        Finish(F::AckAndTake, 112),
+        TryRecv(199),
+        Recv(201),
+        Deliver(V::TryMany(2)),
+        Reopen(End::HaltAsync),
+        Close,
+        RecvAsync(2),
+        Finish(F::Ack, 249),
+        Close,
+        Deliver(V::Stream),
+        Reopen(End::HaltAsync),
+        Send(241),
+        Reopen(End::Crash),
+        TrySend(130),
+        Finish(F::NackAfter, 25),
+        Deliver(V::TryMany(5)),
+        TrySend(89),
+        SendAll(8),
+        TrySend(86),
+        Finish(F::AckAndTake, 172),
+        TrySend(149),
+        Finish(F::Release, 124),
+        Recv(181),
+        Stream,
+        CloneReceiver(148),
+        Deliver(V::TryMany(6)),
+        Finish(F::NackAfter, 75),
+        Finish(F::Release, 151),
+        Reopen(End::Drop),
+        Recv(243),
+        SendAllAsync(47),
+        Finish(F::Ack, 194),
+        Purge,
+        RecvManyAsync(7),
+        SendAll(15),
+        Finish(F::Ack, 114),
+        Advance(2),
+        Finish(F::Nack, 114),
+        Deliver(V::TryMany(2)),
+    ]);
+}
