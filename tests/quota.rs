@@ -13,8 +13,10 @@ mod hostile;
 use common::{FOR_EVER, Item, LEVELS, Level, assert_conserved, wait_until};
 use hostile::{note, setting, tree_bytes};
 use overspill::{
-    Builder, DiskBufferedChannel, Event, SendError, SendTimeoutError, Stats, WhenFull,
+    Builder, DiskBufferedChannel, Durability, Event, FailOn, SendError, SendTimeoutError, Stats,
+    Storage, WhenFull,
 };
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -345,4 +347,30 @@ fn a_backlog_that_never_empties_does_not_grow_the_directory() {
         "{largest}"
     );
     channel.close();
+}
+
+#[test]
+fn a_sender_whose_item_is_taken_while_a_full_disk_refuses_it_is_confirmed() {
+    for (storage, durability) in [
+        (Storage::Sled, Durability::Process),
+        (Storage::Log, Durability::Process),
+        (Storage::Log, Durability::Sync),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let channel = DiskBufferedChannel::<u64>::builder(dir.path().join("spool"))
+            .storage(storage)
+            .durability(durability)
+            .open()
+            .unwrap();
+        // More often than it is tried again while anybody waits.
+        for _ in 0..10_000 {
+            channel.fail_next(FailOn::Append, ErrorKind::StorageFull);
+        }
+        let tx = channel.sender();
+        let sender = std::thread::spawn(move || tx.send(7));
+        assert_eq!(channel.receiver().recv().unwrap(), 7);
+        wait_until("the sender goes on", || sender.is_finished());
+        sender.join().unwrap().unwrap();
+        assert_conserved(&channel.stats());
+    }
 }
