@@ -5,8 +5,9 @@
 //! (a halt that comes meanwhile saves what is in it), and then all of it is admitted in one look, past the limits
 //! if others filled them in between: by at most [`BATCH_ITEMS`] items for each caller.
 
+use crate::buffers::keep_buffer;
 use crate::config::WhenFull;
-use crate::core::{Patience, Shared, keep_buffer};
+use crate::core::{Patience, Shared};
 use crate::error::SendError;
 use crate::route::Route;
 use crate::seq::Seq;

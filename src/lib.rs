@@ -83,6 +83,7 @@ mod ahead;
 mod attach;
 mod batch;
 mod block;
+mod buffers;
 mod builder;
 mod channel;
 mod clock;
