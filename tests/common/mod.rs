@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its own part")]
 
 mod deliveries;
+mod gone;
 mod letters;
 mod life;
 pub(crate) mod machine;

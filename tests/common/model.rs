@@ -1,6 +1,7 @@
 //! Where every item is, what may still come out of a channel, in which order, and what may be missing.
 
-use super::slot::{Claim, Letter, Place, Slot, Tally};
+use super::gone::Gone;
+use super::slot::{Claim, Letter, Place, Slot};
 use overspill::ItemId;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -15,14 +16,8 @@ pub(crate) struct Model {
     next_key: Key,
     /// Finished since that was last surely written down, in the order in which they were.
     finished: Vec<(Key, Slot)>,
-    /// How many slots at risk may still turn out to be missing.
-    risk: u64,
-    /// Which accepted items the policy has dropped shows only when they don't come.
-    dropped: Tally,
-    /// Likewise, of those that are too old.
-    expired: Tally,
-    /// Items that a crash took or that were too old: they count as the former.
-    either: u64,
+    /// Which items are missing shows only when others come instead.
+    gone: Gone,
     /// The last so many were admitted for futures that were dropped before they could say `Ok`.
     unconfirmed: usize,
     /// On their way to the dead letters, in the order in which they are written down.
@@ -67,16 +62,17 @@ impl Model {
 
     /// The policy dropped `count` more of the accepted items.
     pub(crate) fn drop_some(&mut self, count: u64) {
-        self.dropped.count += count;
+        self.gone.add_dropped(count);
     }
 
     /// So many more were too old.
     pub(crate) fn expire_some(&mut self, count: u64) {
-        self.expired.count += count;
-        let old = |slot: &&Slot| slot.is_waiting() && self.is_old(slot);
-        let old = self.slots.values().filter(old).count() as u64;
-        let certain = self.expired.count.saturating_sub(self.expired.doubtful);
-        assert!(certain <= old, "dropped too early: {self:?}");
+        self.gone.add_expired(count);
+        let old = self.count(|slot| slot.is_waiting() && self.is_old(slot));
+        assert!(
+            self.gone.expired_unseen() <= old,
+            "dropped too early: {self:?}"
+        );
     }
 
     // ---- out --------------------------------------------------------------------------------
@@ -128,53 +124,31 @@ impl Model {
             self.skip(key, "the end came");
         }
         assert!(
-            self.dropped.is_settled() && self.expired.is_settled(),
+            self.gone.is_settled(),
             "counted as dropped, and yet they came: {self:?}"
         );
-        (self.dropped, self.expired) = (Tally::default(), Tally::default());
-        self.either = 0;
-        self.forget_spent_risk();
+        self.gone = Gone::default();
     }
 
     fn skip(&mut self, key: Key, instead: &str) {
         let Some(slot) = self.slots.remove(&key) else {
             return;
         };
-        let has_expired = self.is_old(&slot) && self.expired.count > 0;
-        let can_swap = self.expired.count > 0;
-        let tally = if has_expired {
-            &mut self.expired
-        } else {
-            &mut self.dropped
-        };
-        match slot.claim {
-            Claim::Finished => tally.doubt(),
-            // A crash may have taken it before it was too old.
-            Claim::AtRisk if self.risk > 0 => {
-                self.risk -= 1;
-                tally.doubt();
-                self.either += u64::from(has_expired);
-            }
-            // Then one that might have been too old was, and the crash took this one.
-            Claim::AtRisk if self.either > 0 && can_swap => {
-                self.either -= 1;
-                self.expired.count -= 1;
-                self.expired.doubtful = self.expired.doubtful.min(self.expired.count);
-            }
-            // Only what is too old can have been dropped for that.
-            Claim::Due | Claim::AtRisk if has_expired => {
-                tally.count -= 1;
-                // Nobody wrote that down.
-                self.finished.push((key, slot));
-            }
-            Claim::Due | Claim::AtRisk if tally.count > 0 => tally.count -= 1,
-            claim => panic!("{} was {claim:?}, and {instead} instead: {slot:?}", slot.id),
+        let is_old = self.is_old(&slot);
+        assert!(
+            self.gone.add_missing(slot.claim, is_old),
+            "nothing took {slot:?}, and {instead} instead: {:?}",
+            self.gone
+        );
+        if is_old && slot.claim != Claim::Finished {
+            // If that is why, nobody wrote it down.
+            self.finished.push((key, slot));
         }
     }
 
     fn forget_spent_risk(&mut self) {
         if self.slots.values().all(|slot| slot.claim != Claim::AtRisk) {
-            self.risk = 0;
+            self.gone.forget_risk();
         }
     }
 
@@ -237,15 +211,11 @@ impl Model {
         self.slots.values().filter(|slot| which(slot)).count() as u64
     }
 
-    fn is_certain(&self) -> bool {
-        let is_due = self.slots.values().all(|slot| slot.claim == Claim::Due);
-        is_due && self.dropped.doubtful == 0 && self.expired.doubtful == 0
-    }
-
     /// How many items wait or are out, where that is certain.
     pub(crate) fn unfinished(&self) -> Option<u64> {
-        let gone = self.dropped.count + self.expired.count;
-        self.is_certain().then(|| self.slots.len() as u64 - gone)
+        let is_due = self.slots.values().all(|slot| slot.claim == Claim::Due);
+        let unseen = self.gone.unseen().filter(|_| is_due)?;
+        Some(self.slots.len() as u64 - unseen)
     }
 
     /// How many items wait, where that is certain.
@@ -256,7 +226,7 @@ impl Model {
     /// An item can be had that neither age nor the policy has taken.
     pub(crate) fn has_any(&self) -> bool {
         let young = self.count(|slot| slot.may_come(self.now) && !self.is_old(slot));
-        self.is_certain() && young > self.dropped.count
+        self.unfinished().is_some() && young > self.gone.dropped_unseen()
     }
 
     // ---- ends -------------------------------------------------------------------------------
@@ -295,7 +265,7 @@ impl Model {
             return false;
         }
         // The last of the finished items come again, until so many wait.
-        let due = self.slots.len() as u64 - self.dropped.count;
+        let due = self.slots.len() as u64 - self.gone.dropped_unseen();
         let again = replayed.checked_sub(due).unwrap_or_else(|| {
             panic!(
                 "{due} items are due and only {replayed} wait: {:?}",
@@ -314,8 +284,7 @@ impl Model {
     /// An end in `Spill` that may have forgotten what was finished, and up to `at_risk` of the items.
     pub(crate) fn replay_some(&mut self, at_risk: u64) {
         self.confirm();
-        let is_vague = self.expired.count > 0 || self.dropped.count > 0;
-        if at_risk > 0 || self.risk > 0 || is_vague {
+        if at_risk > 0 || self.gone.has_risk() || self.gone.is_vague() {
             self.put_at_risk(self.slots.len(), at_risk);
         }
         self.replay_finished(Claim::Finished);
@@ -323,13 +292,10 @@ impl Model {
 
     /// Up to `at_risk` of the last `count` slots may be missing. What was dropped can't be told from it any more.
     fn put_at_risk(&mut self, mut count: usize, at_risk: u64) {
-        self.risk += at_risk;
-        if self.dropped.count > 0 || self.expired.count > 0 {
+        if self.gone.is_vague() {
             count = self.slots.len();
-            self.risk += self.dropped.count + self.expired.count;
-            (self.dropped, self.expired) = (Tally::default(), Tally::default());
-            self.either = 0;
         }
+        self.gone.crash(at_risk);
         let tail = self.slots.values_mut().rev().take(count);
         let due = tail.filter(|slot| slot.claim == Claim::Due);
         due.for_each(|slot| slot.claim = Claim::AtRisk);

@@ -131,21 +131,3 @@ pub(super) struct Letter {
     pub(super) name: ItemId,
     pub(super) failures: u32,
 }
-
-/// Items that were counted as gone, before it shows which ones.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) count: u64,
-    /// How many of them may have been finished before a crash, or have been missing because of one.
-    pub(super) doubtful: u64,
-}
-
-impl Tally {
-    pub(super) fn doubt(&mut self) {
-        self.doubtful += u64::from(self.count > self.doubtful);
-    }
-
-    pub(super) fn is_settled(&self) -> bool {
-        self.count <= self.doubtful
-    }
-}
