@@ -154,6 +154,16 @@ impl Queue {
         most
     }
 
+    /// Bytes of blocks that may be appended now. Where these are few, what was removed has come back.
+    fn available(&mut self) -> u64 {
+        let available = self.store.headroom(self.store_bytes_max());
+        if available >= FAR_BYTES || !self.store.settle() {
+            return available;
+        }
+        self.measured.set(None);
+        self.store.headroom(self.store_bytes_max())
+    }
+
     /// Hands blocks to the operating system, within the limits. They continue the tail, or are older than everything
     /// stored.
     pub(crate) fn append(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
@@ -161,7 +171,7 @@ impl Queue {
             .iter()
             .map(|block| block.as_bytes().len() as u64)
             .sum::<u64>();
-        let available = self.store.headroom(self.store_bytes_max());
+        let available = self.available();
         if needed > available {
             let path = self.directory.path().to_owned();
             return Err(StoreError::Full {
@@ -249,6 +259,8 @@ impl Queue {
         for unit in sound {
             self.store.remove(unit)?;
         }
+        // Somebody may wait for it.
+        self.available();
         let mut quarantined = Vec::new();
         for unit in damaged {
             if let Some(damage) = self.damaged.get(&unit).cloned() {

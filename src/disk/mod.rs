@@ -3,10 +3,12 @@
 //! A crash shows what a store's order of writes is worth, so tests put a recording disk here that fails at
 //! will and hands out every state that a crash may leave. (sled does its own I/O, past this seam.)
 
+mod leaving;
 mod real;
 #[cfg(test)]
 pub(crate) mod sim;
 
+pub(crate) use self::leaving::Leaving;
 pub(crate) use self::real::RealDisk;
 
 use std::fmt::Debug;

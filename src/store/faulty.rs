@@ -111,6 +111,10 @@ impl Store for Faulty {
         self.inner.remove(unit)
     }
 
+    fn settle(&mut self) -> bool {
+        self.inner.settle()
+    }
+
     fn set_aside(&mut self, unit: Seq, dest: &Path) -> Result<(), StoreError> {
         self.inner.set_aside(unit, dest)
     }

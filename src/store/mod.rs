@@ -55,8 +55,12 @@ pub(crate) trait Store: Send {
     /// newest unit: its space would not come back, and the newest items are the ones to keep.
     fn oldest_unit(&mut self, from: Seq) -> Option<(Seq, Range<Seq>)>;
 
-    /// Gives the unit's space back. A crash in between leaves it whole or gone.
+    /// Gives the unit's space back, though it may still take a moment: see [`settle`](Self::settle). A crash in between
+    /// leaves it whole or gone.
     fn remove(&mut self, unit: Seq) -> Result<(), StoreError>;
+
+    /// Returns when the file system has the space of everything that was removed; false if it had it already.
+    fn settle(&mut self) -> bool;
 
     /// Closes the unit and moves its files to `dest` (which doesn't exist yet), never to be read from here again.
     fn set_aside(&mut self, unit: Seq, dest: &Path) -> Result<(), StoreError>;

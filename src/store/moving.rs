@@ -83,6 +83,10 @@ impl Store for Moving {
         self.owner(unit).remove(unit)
     }
 
+    fn settle(&mut self) -> bool {
+        self.from.settle() | self.to.settle()
+    }
+
     fn set_aside(&mut self, unit: Seq, dest: &Path) -> Result<(), StoreError> {
         self.owner(unit).set_aside(unit, dest)
     }

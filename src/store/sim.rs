@@ -184,6 +184,10 @@ impl Store for SimStore {
         Ok(())
     }
 
+    fn settle(&mut self) -> bool {
+        false
+    }
+
     fn set_aside(&mut self, unit: Seq, _dest: &Path) -> Result<(), StoreError> {
         self.remove(unit)
     }

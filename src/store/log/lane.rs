@@ -170,6 +170,10 @@ impl Lane {
             .max(name)
     }
 
+    pub(super) fn len_of(&self, name: Seq) -> u64 {
+        self.segments.get(&name).map_or(0, |segment| segment.len)
+    }
+
     pub(super) fn disk_bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.len).sum()
     }

@@ -22,7 +22,7 @@ use self::format::{FIXED_LEN, Lane as Kind, Named, parse_name};
 use self::lane::{Lane, Segment};
 use crate::block::Block;
 use crate::dir::fs;
-use crate::disk::{DiskRef, How, Kind as EntryKind};
+use crate::disk::{DiskRef, How, Kind as EntryKind, Leaving};
 use crate::error::StoreError;
 use crate::ledger::Ledger;
 use crate::seq::Seq;
@@ -75,6 +75,7 @@ pub(crate) struct LogStore {
     kept_bytes: u64,
     /// The directory is there, and its name on the device.
     has_dir: bool,
+    leaving: Leaving,
 }
 
 impl LogStore {
@@ -117,6 +118,7 @@ impl LogStore {
             excluded,
             kept_bytes,
             has_dir: false,
+            leaving: Leaving::default(),
         })
     }
 
@@ -272,12 +274,17 @@ impl Store for LogStore {
         let disk = Arc::clone(&self.options.disk);
         let lane = self.lane_of(unit);
         lane.release(unit);
-        let path = lane.path(unit);
+        let (path, len) = (lane.path(unit), lane.len_of(unit));
         // A removal that a power cut undoes leaves finished numbers, which are removed again.
-        disk.remove_file(&path)
+        self.leaving
+            .remove(disk.as_ref(), &path, len)
             .map_err(|error| StoreError::io("remove", &path, error))?;
-        lane.forget(unit);
+        self.lane_of(unit).forget(unit);
         Ok(())
+    }
+
+    fn settle(&mut self) -> bool {
+        self.leaving.settle()
     }
 
     fn set_aside(&mut self, unit: Seq, dest: &Path) -> Result<(), StoreError> {
@@ -340,6 +347,7 @@ impl Store for LogStore {
     fn close(&mut self) -> Result<(), StoreError> {
         self.tail.close();
         self.older.close();
+        self.leaving.settle();
         Ok(())
     }
 }

@@ -293,3 +293,23 @@ fn headroom_is_never_more_than_what_fits() {
         assert!(store.disk_bytes() > limit / 2, "{segment_bytes}");
     }
 }
+
+#[test]
+fn a_large_segment_that_was_removed_has_no_name_at_once_and_its_space_comes_back_by_settling() {
+    let spool = Spool::new(8 << 20);
+    let mut store = spool.open();
+    let mut builder = BlockBuilder::new(0, 1, 64);
+    builder.push(&vec![7; 8 << 20]);
+    let large = Arc::new(builder.seal(&Seal::default()));
+    store.append(&[large]).unwrap();
+    store.append(&[block(1, 3, 1)]).unwrap();
+    assert_eq!(spool.files().len(), 2);
+    assert!(!store.settle());
+    store.remove(0).unwrap();
+    assert_eq!(spool.files().len(), 1);
+    assert!(store.disk_bytes() < 1 << 20);
+    assert!(store.settle());
+    assert!(!store.settle());
+    let next = store.read(0).unwrap().unwrap();
+    assert_eq!((next.first(), next.end()), (1, 4));
+}

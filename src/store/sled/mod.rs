@@ -449,6 +449,10 @@ impl Store for SledStore {
         self.find_end()
     }
 
+    fn settle(&mut self) -> bool {
+        false
+    }
+
     fn set_aside(&mut self, unit: Seq, dest: &Path) -> Result<(), StoreError> {
         self.release(unit)?;
         self.chain.move_out(unit, dest)?;
