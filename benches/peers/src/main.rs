@@ -13,6 +13,7 @@ mod peers;
 mod plot;
 mod rounds;
 mod table;
+mod warm;
 mod workloads;
 
 use args::Args;

@@ -3,6 +3,7 @@
 use crate::args::Args;
 use crate::job::{Job, Outcome, Step};
 use crate::table::{Line, Table};
+use crate::warm;
 use crate::workloads::{self, Row, Run, Section, WORKLOADS};
 use std::fs;
 use std::io;
@@ -121,6 +122,7 @@ fn run_row(
             item_bytes,
             dir: dir.to_owned(),
         };
+        warm::up(&job, dir.parent().unwrap_or(dir))?;
         match run_child(&job)? {
             Ok(outcome) => so_far.push(outcome),
             Err(trouble) => *runs = Err(trouble),
