@@ -3,6 +3,7 @@
 use crate::block::HEADER_LEN;
 use crate::feed::Places;
 use crate::front::{Origin, Run};
+use crate::records::Records;
 use crate::route::{Route, View};
 use crate::seq::Seq;
 use crate::staging::Time;
@@ -145,11 +146,49 @@ impl<T> State<T> {
             Some(item)
         };
         self.recv_waiters.wake_one(wakes);
+        self.kick_for_staged(writer, wakes);
+        (seq, left)
+    }
+
+    /// Nothing can go to front now.
+    pub(crate) fn front_is_closed(&self) -> bool {
+        self.has_waiting() || self.front.len() + self.reserved >= self.limits.memory_items
+    }
+
+    /// Whether the disk surely takes records of `bytes` in all behind what is in staging.
+    pub(crate) fn has_disk_for(&self, bytes: usize) -> bool {
+        // Of two blocks that follow each other, the records were too many for one; the first may be open, the last one too.
+        let blocks = bytes / self.limits.block_bytes.max(1) * 2 + 4;
+        let most = (bytes + blocks * HEADER_LEN) as u64;
+        self.staging.bytes().saturating_add(most) <= self.disk_room
+    }
+
+    /// Admits the records from number `from` on, none of which can go to front. The last number given out.
+    pub(crate) fn stage_many(
+        &mut self,
+        records: &Records,
+        from: usize,
+        writer: Writer,
+        wakes: &mut Wakes,
+    ) -> Seq {
+        let (seq, count) = (self.next_seq, records.count().saturating_sub(from));
+        let time = Time {
+            clock: &self.clock,
+            spread_ms: self.limits.spread_ms(),
+        };
+        self.staging
+            .push_many(seq, records, from, self.limits.block_bytes, time);
+        self.next_seq += count as u64;
+        self.recv_waiters.wake(count, wakes);
+        self.kick_for_staged(writer, wakes);
+        self.next_seq - 1
+    }
+
+    fn kick_for_staged(&mut self, writer: Writer, wakes: &mut Wakes) {
         let is_due = self.limits.write_ahead || self.staging.has_full();
         if is_due && writer == Writer::Worker {
             self.kick(wakes);
         }
-        (seq, left)
     }
 
     /// Says where an item that is admitted now comes from.

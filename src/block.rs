@@ -46,6 +46,12 @@ const ORIGINS: u16 = 2;
 /// Bytes of framing per record.
 pub(crate) const RECORD_OVERHEAD: usize = 4;
 
+/// What stands before a record of `len` bytes.
+pub(crate) fn record_prefix(len: usize) -> [u8; RECORD_OVERHEAD] {
+    // `item_bytes_max` is clamped far below 4 GiB, so the length always fits.
+    u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes()
+}
+
 /// What a block says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {

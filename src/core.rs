@@ -146,7 +146,9 @@ impl<T> Shared<T> {
             match self.enter(|state, wakes| self.place(state, wakes, op, waker)) {
                 Placed::Encode => self.encode(op)?,
                 Placed::Admitted(seq, discarded) => {
-                    keep_buffer(op.record.take());
+                    if let Some(record) = op.record.take() {
+                        keep_buffer(record);
+                    }
                     drop(discarded);
                     if !self.settings.is_write_ahead() {
                         return Poll::Ready(Ok(()));
@@ -272,26 +274,32 @@ impl<T> Shared<T> {
     /// Encodes an item into a buffer that [`keep_buffer`] takes back.
     pub(crate) fn encode_item(&self, item: T) -> Result<(T, Vec<u8>), SendError<T>> {
         let mut buffer = take_buffer();
-        if let Err(source) = encode_item(&item, self.codec.as_ref(), &mut buffer) {
+        let item = self.encode_into(item, &mut buffer)?;
+        Ok((item, buffer))
+    }
+
+    /// Appends an item's encoding to `buffer`.
+    pub(crate) fn encode_into(&self, item: T, buffer: &mut Vec<u8>) -> Result<T, SendError<T>> {
+        let before = buffer.len();
+        if let Err(source) = encode_item(&item, self.codec.as_ref(), buffer) {
             return Err(SendError::Encode { item, source });
         }
-        let max = self.settings.item_bytes_max;
-        if buffer.len() > max {
-            let bytes = buffer.len() as u64;
+        let (bytes, max) = (buffer.len() - before, self.settings.item_bytes_max);
+        if bytes > max {
             return Err(SendError::TooLarge {
                 item,
-                bytes,
+                bytes: bytes as u64,
                 max: max as u64,
             });
         }
-        Ok((item, buffer))
+        Ok(item)
     }
 
     /// The item as the other side of a spill would see it.
     pub(crate) fn through_the_codec(&self, item: T) -> Result<T, SendError<T>> {
         let (item, record) = self.encode_item(item)?;
         let decoded = decode_record(&record, self.codec.as_ref());
-        keep_buffer(Some(record));
+        keep_buffer(record);
         decoded.map_err(|source: CodecError| SendError::Encode { item, source })
     }
 

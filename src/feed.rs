@@ -5,16 +5,14 @@
 //! (a halt that comes meanwhile saves what is in it), and then all of it is admitted in one look, past the limits
 //! if others filled them in between: by at most [`BATCH_ITEMS`] items for each caller.
 
-use crate::buffers::keep_buffer;
 use crate::config::WhenFull;
 use crate::core::{Patience, Shared};
 use crate::error::SendError;
 use crate::route::Route;
 use crate::seq::Seq;
-use crate::state::{Intake, Phase, State, Writer};
+use crate::state::{Intake, State, Writer};
 use crate::sync::{self, Mutex};
 use crate::wait::{Ticket, Wakes, block_until};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker, ready};
 use std::time::Duration;
@@ -210,95 +208,6 @@ impl<T> Shared<T> {
         Ok(fed)
     }
 
-    /// Admits what is in `batch`, whatever the limits, and gives its places back. The last number given out.
-    fn admit_batch(
-        self: &Arc<Self>,
-        batch: &Arc<Batch<T>>,
-        places: Places,
-        writer: Writer,
-    ) -> Result<Option<Seq>, SendError<T>> {
-        let mut items = VecDeque::new();
-        let mut last = None;
-        self.enter(|state, wakes| {
-            state.unreserve(places.in_front, wakes);
-            // From `Halting` on the batch is the worker's, which saves it.
-            let held = state
-                .batches
-                .iter()
-                .position(|held| Arc::ptr_eq(held, batch));
-            if let (Some(index), Phase::Open) = (held, state.phase) {
-                state.batches.swap_remove(index);
-                state.placing += 1;
-                items = batch.take().into();
-                last = admit_direct(state, &mut items, wakes);
-                if items.is_empty() {
-                    state.end_placing(wakes);
-                }
-            }
-        });
-        if items.is_empty() {
-            Ok(last)
-        } else {
-            self.admit_encoded(items, writer)
-        }
-    }
-
-    /// Encodes `items` and admits them, and ends their placing. An item that can't be encoded comes back in
-    /// the error; a second one in the same batch is counted in `dropped.unencodable`.
-    fn admit_encoded(
-        self: &Arc<Self>,
-        items: VecDeque<T>,
-        writer: Writer,
-    ) -> Result<Option<Seq>, SendError<T>> {
-        let mut failure = None;
-        let mut unencodable = Vec::new();
-        let mut encoded = Vec::with_capacity(items.len());
-        for item in items {
-            match self.encode_item(item) {
-                Ok(pair) => encoded.push(pair),
-                Err(error) if failure.is_none() => failure = Some(error),
-                Err(error) => unencodable.push(error),
-            }
-        }
-        let (last, left) = self.enter(|state, wakes| {
-            let mut left = Vec::with_capacity(encoded.len());
-            let mut last = None;
-            for (item, record) in encoded {
-                let route = match (state.route(record.len()), self.settings.when_full) {
-                    (Route::Front, _) => Route::Front,
-                    // Places are given out before sizes are known: an item may be larger than what is left.
-                    (Route::Full, WhenFull::DropNewest) => {
-                        state.note_full(record.len(), wakes);
-                        state.ledger.drop_newest();
-                        left.push((Some(item), record));
-                        continue;
-                    }
-                    (Route::Full, WhenFull::Reject) if failure.is_none() => {
-                        state.note_full(record.len(), wakes);
-                        failure = Some(SendError::Full(item));
-                        left.push((None, record));
-                        continue;
-                    }
-                    _ => Route::Staging,
-                };
-                let (seq, rest) = state.admit_encoded(item, &record, route, writer, wakes);
-                last = Some(seq);
-                left.push((rest, record));
-            }
-            state.ledger.drop_unencodable(unencodable.len() as u64);
-            state.end_placing(wakes);
-            if failure.is_some() && last.is_some() {
-                // Its sender doesn't come to write it.
-                state.kick(wakes);
-            }
-            (last, left)
-        });
-        for (_, record) in left {
-            keep_buffer(Some(record));
-        }
-        failure.map_or(Ok(last), Err)
-    }
-
     /// Deals with one item for which no place could be had: gives it back with the reason, drops it if that is
     /// the policy, or admits it if there is room by now.
     pub(crate) fn send_refused(self: &Arc<Self>, item: T) -> Result<Option<Seq>, SendError<T>> {
@@ -363,20 +272,6 @@ enum Refusal {
     Halted,
     Full,
     Dropped,
-}
-
-/// Admits items directly for as long as they may go to front unencoded.
-fn admit_direct<T>(
-    state: &mut State<T>,
-    items: &mut VecDeque<T>,
-    wakes: &mut Wakes,
-) -> Option<Seq> {
-    let count = state.direct_room().min(items.len());
-    if count == 0 {
-        return None;
-    }
-    state.admit_many_direct(items.drain(..count), wakes);
-    Some(state.next_seq - 1)
 }
 
 /// What one batch came to.

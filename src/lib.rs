@@ -75,6 +75,7 @@
 
 mod ack_receiver;
 mod admit;
+mod admit_batch;
 mod ahead;
 #[cfg_attr(
     not(any(feature = "crossbeam", feature = "tokio")),
@@ -119,6 +120,7 @@ mod packer;
 pub mod pipe;
 mod queue;
 mod receiver;
+mod records;
 mod refill;
 mod report;
 mod risk;

@@ -2,6 +2,7 @@
 
 use crate::block::{BlockBuilder, HEADER_LEN, RECORD_OVERHEAD};
 use crate::clock::Clock;
+use crate::records::Records;
 use crate::seq::Seq;
 use crate::spare::Spare;
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ pub(crate) struct Staging {
     writing: usize,
     bytes: u64,
     items: u64,
-    /// What the last record cost.
+    /// What the last records cost, each.
     last_cost: Option<NonZeroU64>,
     spare: Spare,
 }
@@ -65,7 +66,7 @@ impl Staging {
         self.bytes
     }
 
-    /// What the last record cost, in bytes.
+    /// What the last records cost, in bytes each.
     pub(crate) fn last_cost(&self) -> Option<NonZeroU64> {
         self.last_cost
     }
@@ -98,32 +99,72 @@ impl Staging {
 
     /// Appends a record that is admitted now.
     pub(crate) fn push(&mut self, seq: Seq, record: &[u8], block_bytes: usize, time: Time<'_>) {
-        let size = RECORD_OVERHEAD + record.len();
-        // A block counts its numbers from the first on, so they must touch.
-        let continues =
-            |open: &BlockBuilder| open.end() == seq && open.fits(record.len(), block_bytes);
+        let (before, size) = (self.bytes, RECORD_OVERHEAD + record.len());
+        self.open_for(seq, size, block_bytes, time).push(record);
+        self.note_pushed(1, size, block_bytes);
+        self.last_cost = NonZeroU64::new(self.bytes - before);
+    }
+
+    /// Appends all records from number `from` on, which are admitted now, with the numbers from `seq` on: the same blocks as
+    /// one by one.
+    pub(crate) fn push_many(
+        &mut self,
+        mut seq: Seq,
+        records: &Records,
+        mut from: usize,
+        block_bytes: usize,
+        time: Time<'_>,
+    ) {
+        let (before, items) = (self.bytes, records.count().saturating_sub(from));
+        while from < records.count() {
+            let size = records.size_of(from);
+            let open = self.open_for(seq, size, block_bytes, time);
+            // One that is larger than a block has one of its own.
+            let room = open.room(block_bytes).max(size);
+            let (bytes, count) = records.fitting(from, room);
+            open.push_many(bytes, count);
+            self.note_pushed(count, bytes.len(), block_bytes);
+            from += count;
+            seq += count as u64;
+        }
+        let cost = (self.bytes - before).div_ceil(items.max(1) as u64);
+        self.last_cost = NonZeroU64::new(cost).or(self.last_cost);
+    }
+
+    /// The block that takes a record of `size` bytes with number `seq`.
+    fn open_for(
+        &mut self,
+        seq: Seq,
+        size: usize,
+        block_bytes: usize,
+        time: Time<'_>,
+    ) -> &mut BlockBuilder {
         let now = time.latest_ms();
-        let is_apart = |open: &BlockBuilder| now.is_some_and(|now| time.spreads(open, now));
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|open| !continues(open) || is_apart(open))
-        {
+        // A block counts its numbers from the first on, so they must touch.
+        let takes = |open: &BlockBuilder| {
+            let is_apart = now.is_some_and(|now| time.spreads(open, now));
+            open.end() == seq && size <= open.room(block_bytes) && !is_apart
+        };
+        if self.open.as_ref().is_some_and(|open| !takes(open)) {
             self.close_block();
         }
-        let cost = self.cost(record.len(), block_bytes);
-        self.bytes += cost;
-        self.items += 1;
-        self.last_cost = NonZeroU64::new(cost);
         let open = self.open.get_or_insert_with(|| {
+            self.bytes += HEADER_LEN as u64;
             let (buffer, capacity) = (self.spare.take(), block_bytes.max(size));
             BlockBuilder::within(buffer, seq, time.clock.wall_ms(), capacity)
         });
-        open.push(record);
         if let Some(now) = now {
             open.note_latest(now);
         }
-        if open.len() >= HEADER_LEN + block_bytes {
+        open
+    }
+
+    /// The open block got `count` records of `size` bytes in all.
+    fn note_pushed(&mut self, count: usize, size: usize, block_bytes: usize) {
+        self.bytes += size as u64;
+        self.items += count as u64;
+        let is_full = |open: &BlockBuilder| open.room(block_bytes) == 0;
+        if self.open.as_ref().is_some_and(is_full) {
             self.close_block();
         }
     }
@@ -258,6 +299,38 @@ mod tests {
         staging.finish_write();
         assert_eq!((staging.first(), staging.items), (Some(4), 1));
         assert!(staging.has_unwritten() && !staging.has_full());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn records_that_come_together_make_the_same_blocks_as_one_by_one(
+            batches in proptest::collection::vec(proptest::collection::vec(0_usize..60, 0..12), 1..6),
+            skipped in 0_usize..3,
+            block_bytes in 1_usize..100,
+        ) {
+            let clock = Clock::manual();
+            let time = Time { clock: &clock, spread_ms: Some(5) };
+            let (mut together, mut one_by_one) = (Staging::default(), Staging::default());
+            let mut seq = 7;
+            for lens in batches {
+                clock.advance(std::time::Duration::from_millis(4));
+                let mut records = Records::within(Vec::new(), lens.len());
+                for len in &lens {
+                    let record = vec![u8::try_from(*len).unwrap(); *len];
+                    records.push(|buffer| { buffer.extend_from_slice(&record); Ok::<_, ()>(()) }).unwrap();
+                }
+                let skipped = skipped.min(lens.len());
+                together.push_many(seq, &records, skipped, block_bytes, time);
+                for (at, index) in (skipped..lens.len()).enumerate() {
+                    one_by_one.push(seq + at as u64, records.get(index), block_bytes, time);
+                }
+                seq += (lens.len() - skipped) as u64;
+                proptest::prop_assert_eq!(together.bytes(), one_by_one.bytes());
+            }
+            let blocks = |staging: &mut Staging| format!("{:?}", staging.take_all());
+            proptest::prop_assert_eq!(together.items, one_by_one.items);
+            proptest::prop_assert_eq!(blocks(&mut together), blocks(&mut one_by_one));
+        }
     }
 
     #[test]

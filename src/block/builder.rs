@@ -1,7 +1,9 @@
 //! Blocks in the making: records as they come, and the seal that makes a block of them.
 
 use super::compression::{Compression, LZ4};
-use super::{Block, HEADER_LEN, Header, ORIGINS, RECORD_OVERHEAD, record_at, records_of};
+use super::{
+    Block, HEADER_LEN, Header, ORIGINS, RECORD_OVERHEAD, record_at, record_prefix, records_of,
+};
 use crate::ledger::Counters;
 use crate::seq::Seq;
 
@@ -87,11 +89,15 @@ impl BlockBuilder {
     }
 
     pub(crate) fn push(&mut self, record: &[u8]) {
-        // `item_bytes_max` is clamped far below 4 GiB, so the length always fits.
-        let len = u32::try_from(record.len()).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(&record_prefix(record.len()));
         self.bytes.extend_from_slice(record);
         self.count += 1;
+    }
+
+    /// Appends `count` records that have their lengths before them.
+    pub(crate) fn push_many(&mut self, records: &[u8], count: usize) {
+        self.bytes.extend_from_slice(records);
+        self.count += u32::try_from(count).unwrap_or(u32::MAX);
     }
 
     pub(crate) fn count(&self) -> u32 {
@@ -123,7 +129,12 @@ impl BlockBuilder {
 
     /// Whether a record of `len` bytes keeps the payload within `block_bytes`.
     pub(crate) fn fits(&self, len: usize, block_bytes: usize) -> bool {
-        self.bytes.len() + RECORD_OVERHEAD + len <= HEADER_LEN + block_bytes
+        RECORD_OVERHEAD + len <= self.room(block_bytes)
+    }
+
+    /// Bytes that the payload may still take within `block_bytes`.
+    pub(crate) fn room(&self, block_bytes: usize) -> usize {
+        (HEADER_LEN + block_bytes).saturating_sub(self.bytes.len())
     }
 
     pub(crate) fn into_buffer(self) -> Vec<u8> {

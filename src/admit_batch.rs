@@ -1,0 +1,162 @@
+//! Items that come together: all of them are admitted in one look at the state, whatever the limits are by then.
+
+use crate::buffers::{keep_buffer, take_buffer};
+use crate::config::WhenFull;
+use crate::core::Shared;
+use crate::error::SendError;
+use crate::feed::{Batch, Places};
+use crate::records::Records;
+use crate::route::Route;
+use crate::seq::Seq;
+use crate::state::{Phase, State, Writer};
+use crate::wait::Wakes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::vec;
+
+impl<T> Shared<T> {
+    /// Admits what is in `batch`, whatever the limits, and gives its places back. The last number given out.
+    pub(crate) fn admit_batch(
+        self: &Arc<Self>,
+        batch: &Arc<Batch<T>>,
+        places: Places,
+        writer: Writer,
+    ) -> Result<Option<Seq>, SendError<T>> {
+        let mut items = VecDeque::new();
+        let mut last = None;
+        self.enter(|state, wakes| {
+            state.unreserve(places.in_front, wakes);
+            // From `Halting` on the batch is the worker's, which saves it.
+            let held = state
+                .batches
+                .iter()
+                .position(|held| Arc::ptr_eq(held, batch));
+            if let (Some(index), Phase::Open) = (held, state.phase) {
+                state.batches.swap_remove(index);
+                state.placing += 1;
+                items = batch.take().into();
+                last = admit_direct(state, &mut items, wakes);
+                if items.is_empty() {
+                    state.end_placing(wakes);
+                }
+            }
+        });
+        if items.is_empty() {
+            Ok(last)
+        } else {
+            self.admit_encoded(items, writer)
+        }
+    }
+
+    /// Encodes `items` and admits them, and ends their placing. An item that can't be encoded comes back in
+    /// the error; a second one in the same batch is counted in `dropped.unencodable`.
+    fn admit_encoded(
+        self: &Arc<Self>,
+        items: VecDeque<T>,
+        writer: Writer,
+    ) -> Result<Option<Seq>, SendError<T>> {
+        let mut encoded = self.encode_items(items);
+        let (mut last, mut left) = (None, Vec::new());
+        self.enter(|state, wakes| {
+            self.place_items(state, &mut encoded, writer, &mut last, &mut left, wakes);
+            let unencodable = encoded.unencodable.len() as u64;
+            state.ledger.drop_unencodable(unencodable);
+            state.end_placing(wakes);
+            if encoded.failure.is_some() && last.is_some() {
+                // Its sender doesn't come to write it.
+                state.kick(wakes);
+            }
+        });
+        keep_buffer(encoded.records.into_buffer());
+        // Items are foreign code, too: they go outside the lock.
+        drop((left, encoded.items, encoded.unencodable));
+        encoded.failure.map_or(Ok(last), Err)
+    }
+
+    fn encode_items(&self, items: VecDeque<T>) -> Encoded<T> {
+        let mut kept = Vec::with_capacity(items.len());
+        let mut records = Records::within(take_buffer(), items.len());
+        let mut failure = None;
+        let mut unencodable = Vec::new();
+        for item in items {
+            match records.push(|buffer| self.encode_into(item, buffer)) {
+                Ok(item) => kept.push(item),
+                Err(error) if failure.is_none() => failure = Some(error),
+                Err(error) => unencodable.push(error),
+            }
+        }
+        Encoded {
+            items: kept.into_iter(),
+            records,
+            failure,
+            unencodable,
+        }
+    }
+
+    /// Gives each item its place, and all that are left to staging together as soon as nothing else can become of them.
+    fn place_items(
+        &self,
+        state: &mut State<T>,
+        encoded: &mut Encoded<T>,
+        writer: Writer,
+        last: &mut Option<Seq>,
+        left: &mut Vec<T>,
+        wakes: &mut Wakes,
+    ) {
+        let when_full = self.settings.when_full;
+        let waits = matches!(when_full, WhenFull::Block | WhenFull::DropOldest);
+        for index in 0..encoded.records.count() {
+            let size = encoded.records.size_from(index);
+            if state.front_is_closed() && (waits || state.has_disk_for(size)) {
+                *last = Some(state.stage_many(&encoded.records, index, writer, wakes));
+                return;
+            }
+            let Some(item) = encoded.items.next() else {
+                return;
+            };
+            let record = encoded.records.get(index);
+            let route = match (state.route(record.len()), when_full) {
+                (Route::Front, _) => Route::Front,
+                // Places are given out before sizes are known: an item may be larger than what is left.
+                (Route::Full, WhenFull::DropNewest) => {
+                    state.note_full(record.len(), wakes);
+                    state.ledger.drop_newest();
+                    left.push(item);
+                    continue;
+                }
+                (Route::Full, WhenFull::Reject) if encoded.failure.is_none() => {
+                    state.note_full(record.len(), wakes);
+                    encoded.failure = Some(SendError::Full(item));
+                    continue;
+                }
+                _ => Route::Staging,
+            };
+            let (seq, rest) = state.admit_encoded(item, record, route, writer, wakes);
+            *last = Some(seq);
+            left.extend(rest);
+        }
+    }
+}
+
+/// Items and their records.
+struct Encoded<T> {
+    items: vec::IntoIter<T>,
+    records: Records,
+    /// What becomes of the first item that can't be had.
+    failure: Option<SendError<T>>,
+    unencodable: Vec<SendError<T>>,
+}
+
+/// Admits items directly for as long as they may go to front unencoded.
+fn admit_direct<T>(
+    state: &mut State<T>,
+    items: &mut VecDeque<T>,
+    wakes: &mut Wakes,
+) -> Option<Seq> {
+    let count = state.direct_room().min(items.len());
+    if count == 0 {
+        return None;
+    }
+    state.admit_many_direct(items.drain(..count), wakes);
+    Some(state.next_seq - 1)
+}
