@@ -328,11 +328,12 @@ impl Header {
     }
 
     fn write(&self, bytes: &mut [u8; HEADER_LEN]) {
-        let mut out = Vec::with_capacity(HEADER_LEN);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&self.flags.to_le_bytes());
-        out.extend_from_slice(&self.count.to_le_bytes());
+        let (covered, crc) = bytes.split_at_mut(HEADER_CRC_AT);
+        let mut room = Room(covered);
+        room.put(MAGIC);
+        room.put(VERSION.to_le_bytes());
+        room.put(self.flags.to_le_bytes());
+        room.put(self.count.to_le_bytes());
         for field in [
             self.first,
             self.prev_end,
@@ -340,10 +341,10 @@ impl Header {
             self.earliest_ms,
             self.latest_ms,
         ] {
-            out.extend_from_slice(&field.to_le_bytes());
+            room.put(field.to_le_bytes());
         }
-        out.extend_from_slice(&self.payload_len.to_le_bytes());
-        out.extend_from_slice(&self.payload_crc.to_le_bytes());
+        room.put(self.payload_len.to_le_bytes());
+        room.put(self.payload_crc.to_le_bytes());
         let counters = &self.counters;
         for field in [
             self.cursor,
@@ -356,12 +357,22 @@ impl Header {
             counters.lost,
             counters.unaccounted,
         ] {
-            out.extend_from_slice(&field.to_le_bytes());
+            room.put(field.to_le_bytes());
         }
-        out.extend_from_slice(&self.place.to_le_bytes());
-        let crc = crc32c::crc32c(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        bytes.copy_from_slice(&out);
+        room.put(self.place.to_le_bytes());
+        Room(crc).put(crc32c::crc32c(covered).to_le_bytes());
+    }
+}
+
+/// Puts fixed-width fields into a header, one behind the other.
+struct Room<'a>(&'a mut [u8]);
+
+impl Room<'_> {
+    fn put<const N: usize>(&mut self, field: [u8; N]) {
+        if let Some((place, rest)) = std::mem::take(&mut self.0).split_first_chunk_mut() {
+            *place = field;
+            self.0 = rest;
+        }
     }
 }
 
