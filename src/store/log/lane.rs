@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::seq::Seq;
 use crate::store::ReadError;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -219,12 +220,10 @@ impl Lane {
 
     fn find(&mut self, name: Seq, at: Seq) -> Result<Option<Block>, ReadError> {
         let limit = self.limit(name);
-        let path = self.path(name);
-        let failed = |error| StoreError::io("read", &path, error);
         loop {
-            let walk = self.walk(name).map_err(failed)?;
-            let found = walk.find(at, limit).map_err(failed)?;
-            let (passed, has_unread_tail) = (walk.passed(), walk.has_unread_tail());
+            let (found, passed, has_unread_tail) = self
+                .walk_to(name, at, limit)
+                .map_err(|error| StoreError::io("read", &self.path(name), error))?;
             let is_tail = self.tail.as_ref().is_some_and(|tail| tail.name == name);
             let Some(segment) = self.segments.get_mut(&name) else {
                 return Ok(None);
@@ -243,7 +242,7 @@ impl Lane {
                     if segment.reported.insert(position) {
                         return Err(ReadError::Damaged {
                             unit: name,
-                            path,
+                            path: self.path(name),
                             reason: format!("at byte {position}: {reason}"),
                             resume: Some(at),
                         });
@@ -261,7 +260,14 @@ impl Lane {
         }
     }
 
-    fn walk(&mut self, name: Seq) -> std::io::Result<&mut Walk> {
+    /// What a segment has for `at`, and what is known of it then.
+    fn walk_to(&mut self, name: Seq, at: Seq, limit: u64) -> io::Result<(Found, Seq, bool)> {
+        let walk = self.walk(name)?;
+        let found = walk.find(at, limit)?;
+        Ok((found, walk.passed(), walk.has_unread_tail()))
+    }
+
+    fn walk(&mut self, name: Seq) -> io::Result<&mut Walk> {
         let reader = match self.reader.take() {
             Some(reader) if reader.0 == name => reader,
             _ => {

@@ -39,7 +39,7 @@ pub(super) struct Walk {
     /// The header at `position`, once it was read.
     here: Option<(u64, Header)>,
     /// The bytes of a header that came with the block before it, and where they stand.
-    ahead: (u64, Vec<u8>),
+    ahead: Option<(u64, [u8; HEADER_LEN])>,
     /// The last bytes before the end are no block.
     has_unread_tail: bool,
 }
@@ -55,7 +55,7 @@ impl Walk {
             position: start,
             passed: 0,
             here: None,
-            ahead: (0, Vec::new()),
+            ahead: None,
             has_unread_tail: false,
         })
     }
@@ -128,13 +128,13 @@ impl Walk {
         if let Some((_, header)) = self.here.as_ref().filter(|(at, _)| *at == self.position) {
             return Ok(Ok(header.clone()));
         }
-        let header = if self.ahead.0 == self.position && self.ahead.1.len() == HEADER_LEN {
-            self.home.header(&self.ahead.1, self.position)
-        } else {
-            let mut bytes = vec![0; HEADER_LEN];
-            let len = self.file.read_at(&mut bytes, self.position)?;
-            bytes.truncate(len);
+        let header = if let Some((_, bytes)) = self.ahead.filter(|(at, _)| *at == self.position) {
             self.home.header(&bytes, self.position)
+        } else {
+            let mut bytes = [0; HEADER_LEN];
+            let len = self.file.read_at(&mut bytes, self.position)?;
+            let read = bytes.get(..len).unwrap_or_default();
+            self.home.header(read, self.position)
         };
         Ok(header.and_then(|header| {
             if self.position + block_len(&header) <= limit {
@@ -152,10 +152,9 @@ impl Walk {
         let size = usize::try_from(len).unwrap_or(usize::MAX);
         let mut bytes = vec![0; size + HEADER_LEN];
         let read = self.file.read_at(&mut bytes, self.position)?;
-        bytes.truncate(read);
-        if read > size {
-            self.ahead = (self.position + len, bytes.split_off(size));
-        }
+        let behind = bytes.get(size..read).and_then(|rest| rest.first_chunk());
+        self.ahead = behind.map(|ahead| (self.position + len, *ahead));
+        bytes.truncate(size.min(read));
         Ok(Block::parse(bytes).map_err(|error| error.to_string()))
     }
 
