@@ -92,6 +92,22 @@ fn fill(store: &mut LogStore, blocks: u64) {
 }
 
 #[test]
+fn what_a_failed_write_left_behind_the_last_block_is_not_taken_for_the_next_one() {
+    let spool = Spool::new(1 << 20);
+    let mut store = spool.open();
+    store.append(&[block(0, 2, 0)]).unwrap();
+    let [segment] = spool.files().try_into().unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(segment)
+        .unwrap();
+    std::io::Write::write_all(&mut file, &[0xA5; 1000]).unwrap();
+    assert_eq!(read_all(&mut store, 0), (vec![0, 1], 0));
+    store.append(&[block(2, 2, 2)]).unwrap();
+    assert_eq!(read_all(&mut store, 2), (vec![2, 3], 0));
+}
+
+#[test]
 fn what_is_appended_is_read_in_order_from_any_number_and_after_a_reopen() {
     for segment_bytes in [1, 500, 1 << 20] {
         let spool = Spool::new(segment_bytes);

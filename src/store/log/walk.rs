@@ -106,7 +106,7 @@ impl Walk {
             if let Some((position, reason)) = damage.filter(|_| header.first > at) {
                 return Ok(Found::Damage { position, reason });
             }
-            match self.load(&header)? {
+            match self.load(&header, limit)? {
                 Ok(block) => return Ok(Found::Block(block)),
                 Err(reason) => {
                     // The header is intact, so its length is right.
@@ -147,13 +147,16 @@ impl Walk {
     }
 
     /// Reads the block at `position`, and the header behind it along with it.
-    fn load(&mut self, header: &Header) -> io::Result<Result<Block, String>> {
+    fn load(&mut self, header: &Header, limit: u64) -> io::Result<Result<Block, String>> {
         let len = block_len(header);
         let size = usize::try_from(len).unwrap_or(usize::MAX);
         let mut bytes = vec![0; size + HEADER_LEN];
         let read = self.file.read_at(&mut bytes, self.position)?;
+        let next = self.position + len;
+        // What stands behind the limit may be of a write that failed: the next one goes over it.
+        let counts = next + HEADER_LEN as u64 <= limit;
         let behind = bytes.get(size..read).and_then(|rest| rest.first_chunk());
-        self.ahead = behind.map(|ahead| (self.position + len, *ahead));
+        self.ahead = behind.filter(|_| counts).map(|ahead| (next, *ahead));
         bytes.truncate(size.min(read));
         Ok(Block::parse(bytes).map_err(|error| error.to_string()))
     }
