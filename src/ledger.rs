@@ -252,13 +252,9 @@ impl Ledger {
     }
 
     /// The unfinished numbers of `range`.
-    pub(crate) fn unfinished_in(&self, range: Range<Seq>) -> Vec<Range<Seq>> {
+    pub(crate) fn unfinished_in(&self, range: Range<Seq>) -> impl Iterator<Item = Range<Seq>> + '_ {
         let start = range.start.max(self.cursor);
-        if start >= range.end {
-            Vec::new()
-        } else {
-            self.above.absent_in(start..range.end)
-        }
+        self.above.absent_in(start..range.end)
     }
 
     /// How many numbers below `next` are unfinished.

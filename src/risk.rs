@@ -68,7 +68,6 @@ impl<T> State<T> {
     pub(crate) fn unfinished(&self, range: &Range<Seq>) -> u64 {
         self.ledger
             .unfinished_in(range.clone())
-            .iter()
             .map(|part| part.end - part.start)
             .sum()
     }

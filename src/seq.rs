@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
+use std::iter::once;
 use std::ops::Range;
 
 /// The position of an item since its directory was created; the first item ever has 0.
@@ -96,23 +97,16 @@ impl SeqSet {
     }
 
     /// The numbers of `range` that are not in the set, as ascending ranges.
-    pub(crate) fn absent_in(&self, range: Range<Seq>) -> Vec<Range<Seq>> {
-        let mut absent = Vec::new();
-        let mut at = range.start;
-        let from = self.ranges.partition_point(|held| held.end <= range.start);
-        for held in self.ranges.range(from..) {
-            if held.start >= range.end {
-                break;
-            }
-            if at < held.start {
-                absent.push(at..held.start);
-            }
-            at = at.max(held.end);
-        }
-        if at < range.end {
-            absent.push(at..range.end);
-        }
-        absent
+    pub(crate) fn absent_in(&self, range: Range<Seq>) -> impl Iterator<Item = Range<Seq>> + '_ {
+        let Range { start, end } = range;
+        let from = self.ranges.partition_point(|held| held.end <= start);
+        let held = self.ranges.range(from..);
+        let held = held.take_while(move |held| held.start < end);
+        // A gap lies between the end of each and the start of the next.
+        let starts = once(start).chain(held.clone().map(|held| held.end));
+        let ends = held.map(|held| held.start).chain(once(end));
+        let gaps = starts.zip(ends).map(|(start, end)| start..end);
+        gaps.filter(|gap| !gap.is_empty())
     }
 
     /// Removes and returns the end of the lowest range if that range starts at `seq`.
@@ -184,7 +178,7 @@ mod tests {
             prop_assert_eq!(set.end(), model.last().map_or(0, |last| last + 1));
             prop_assert_eq!(set.contains(probe), model.contains(&probe));
             prop_assert_eq!(set.next_absent(probe), (probe..).find(|n| !model.contains(n)).unwrap());
-            let absent: Vec<u64> = set.absent_in(probe..probe + span).into_iter().flatten().collect();
+            let absent: Vec<u64> = set.absent_in(probe..probe + span).flatten().collect();
             let expected: Vec<u64> = (probe..probe + span).filter(|n| !model.contains(n)).collect();
             prop_assert_eq!(set.covers(&(probe..probe + span)), expected.is_empty());
             prop_assert_eq!(set.touches(&(probe..probe + span)), (expected.len() as u64) < span);

@@ -243,8 +243,8 @@ impl<T> State<T> {
                 if start < rest.end {
                     let room = self.limits.memory_items.saturating_sub(self.front.len());
                     let most = room.clamp(1, REFILL_ITEMS) as u64;
-                    let unfinished = self.ledger.unfinished_in(start..rest.end.min(start + most));
-                    let wanted = unfinished.into_iter().next()?;
+                    let end = rest.end.min(start + most);
+                    let wanted = self.ledger.unfinished_in(start..end).next()?;
                     let refill = head.clone();
                     self.refilling = true;
                     return Some(RefillJob { refill, wanted });

@@ -144,6 +144,9 @@ impl Queue {
         known_end: Seq,
         damaged: Option<Seq>,
     ) -> Vec<(Range<Seq>, Outcome)> {
+        if missing.is_empty() {
+            return Vec::new();
+        }
         let clean_tail = self.base.clean_tail;
         let lost_end = known_end.max(clean_tail).clamp(missing.start, missing.end);
         let memory_end = self.base.ledger.memory_end();
