@@ -19,6 +19,7 @@ use crate::sync::{JoinHandle, Mutex};
 use crate::take::{Places, RefillJob, Take};
 use crate::wait::{Ticket, Wakes};
 use crate::worker::Desk;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared<T> {
     pub(crate) report: OpenReport,
     pub(crate) channel: ChannelId,
     pub(crate) quarantined: Mutex<Vec<Quarantined>>,
+    /// Empty: room for the items of the next piece that is decoded.
+    pub(crate) decoding: Mutex<VecDeque<T>>,
 }
 
 /// One item on its way in.
@@ -402,8 +405,10 @@ impl<T> Shared<T> {
     /// Decodes a piece of the oldest block into front, on the receiver's thread.
     fn refill(self: &Arc<Self>, job: RefillJob) {
         let RefillJob { mut refill, wanted } = job;
-        let decoded = refill.decode(wanted, self.codec.as_ref(), &self.earlier);
-        self.enter(|state, wakes| state.finish_refill(refill, decoded, wakes));
+        let room = std::mem::take(&mut *self.decoding.lock());
+        let decoded = refill.decode(wanted, room, self.codec.as_ref(), &self.earlier);
+        let room = self.enter(|state, wakes| state.finish_refill(refill, decoded, wakes));
+        *self.decoding.lock() = room;
     }
 
     /// The future or call that waited to receive ends here.

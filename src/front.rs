@@ -134,6 +134,12 @@ impl<T> Front<T> {
         self.push_run(run);
     }
 
+    /// As [`extend`](Self::extend), leaving `items` empty.
+    pub(crate) fn append(&mut self, items: &mut VecDeque<T>, run: Run) {
+        self.items.append(items);
+        self.push_run(run);
+    }
+
     fn push_run(&mut self, run: Run) {
         if run.len == 0 {
             return;

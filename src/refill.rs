@@ -8,6 +8,7 @@ use crate::error::CodecError;
 use crate::front::{Origin, Run};
 use crate::schema::Earlier;
 use crate::seq::Seq;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -156,16 +157,19 @@ impl Refill {
         })
     }
 
-    /// Decodes the numbers of `wanted` up to one that can't be decoded, and moves past them, that one included.
+    /// Decodes the numbers of `wanted` up to one that can't be decoded, and moves past them, that one included. The items
+    /// go into `room`, which is empty.
     pub(crate) fn decode<T>(
         &mut self,
         wanted: Range<Seq>,
+        mut room: VecDeque<T>,
         codec: &dyn Codec<T>,
         earlier: &Earlier<T>,
     ) -> Decoded<T> {
         self.skip_to(wanted.start);
+        room.reserve(usize::try_from(wanted.end - wanted.start).unwrap_or(0));
         let mut decoded = Decoded {
-            items: Vec::with_capacity(usize::try_from(wanted.end - wanted.start).unwrap_or(0)),
+            items: room,
             run: Run {
                 first: wanted.start,
                 len: 0,
@@ -189,7 +193,7 @@ impl Refill {
             }
             match earlier.decode(encoded_in, record, codec) {
                 Ok(item) => {
-                    decoded.items.push(item);
+                    decoded.items.push_back(item);
                     decoded.run.len += 1;
                     decoded.run.bytes += (next - self.offset) as u64;
                 }
@@ -215,7 +219,7 @@ impl Refill {
 /// The outcome of a piece of decoding.
 #[derive(Debug)]
 pub(crate) struct Decoded<T> {
-    pub(crate) items: Vec<T>,
+    pub(crate) items: VecDeque<T>,
     pub(crate) run: Run,
     /// The record that stopped it.
     pub(crate) failure: Option<Doomed>,

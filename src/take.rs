@@ -10,6 +10,7 @@ use crate::seq::Seq;
 use crate::staging::HandOver;
 use crate::state::{Phase, State};
 use crate::wait::{Ticket, Wakes};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::task::Waker;
 
@@ -281,14 +282,19 @@ impl<T> State<T> {
         Some(())
     }
 
-    /// Takes back what [`begin_refill`](Self::begin_refill) lent.
-    pub(crate) fn finish_refill(&mut self, refill: Refill, decoded: Decoded<T>, wakes: &mut Wakes) {
+    /// Takes back what [`begin_refill`](Self::begin_refill) lent, and gives back the room that the items had.
+    pub(crate) fn finish_refill(
+        &mut self,
+        refill: Refill,
+        mut decoded: Decoded<T>,
+        wakes: &mut Wakes,
+    ) -> VecDeque<T> {
         self.refilling = false;
         let count = decoded.items.len();
         if refill.is_from_disk() {
             self.figures.replayed += count as u64;
         }
-        self.front.extend(decoded.items, decoded.run);
+        self.front.append(&mut decoded.items, decoded.run);
         self.held.note_origins(decoded.origins);
         let verdict = self
             .suspects
@@ -311,6 +317,7 @@ impl<T> State<T> {
         if self.phase == Phase::Halting || self.sync.wanted > self.sync.done || self.wants_read() {
             self.kick(wakes);
         }
+        decoded.items
     }
 
     // ---- age --------------------------------------------------------------------------------

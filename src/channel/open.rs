@@ -12,6 +12,7 @@ use crate::schema::{Earlier, Migrations};
 use crate::state::State;
 use crate::sync::{self, Mutex};
 use crate::worker::{self, Desk};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -47,6 +48,7 @@ pub(crate) fn open<T: Send + 'static>(
         report: recovered.report,
         channel: recovered.channel,
         quarantined: Mutex::new(quarantined),
+        decoding: Mutex::new(VecDeque::new()),
     });
     Ok(DiskBufferedChannel {
         handle: Handle::new(shared, Role::Both),
