@@ -71,8 +71,7 @@ impl<T> Shared<T> {
         into.reserve(haul.items.len());
         let mut items = haul.items.into_iter();
         let mut empty = haul.bundles;
-        let mut full = Vec::new();
-        let mut bundle = empty.pop().unwrap_or_default();
+        let mut filled: Vec<Bundle> = Vec::new();
         for (run, failures) in &haul.runs {
             let mut slip = Slip::new(run, run.bytes / run.len);
             for (seq, item) in (run.first..run.first + run.len).zip(items.by_ref()) {
@@ -81,23 +80,24 @@ impl<T> Shared<T> {
                     slip.failures = failures.get(&seq).copied().unwrap_or_default();
                 }
                 if run.origin.is_memory_only() {
-                    if !bundle.takes(seq, run.latest_ms) {
-                        let next = empty.pop().unwrap_or_default();
-                        full.push(std::mem::replace(&mut bundle, next));
+                    let takes = |bundle: &Bundle| bundle.takes(seq, run.latest_ms);
+                    if !filled.last().is_some_and(takes) {
+                        filled.push(empty.pop().unwrap_or_default());
                     }
-                    slip.bytes = self.encode_out(&item, &slip, &mut bundle);
+                    if let Some(bundle) = filled.last_mut() {
+                        slip.bytes = self.encode_out(&item, &slip, bundle);
+                    }
                 }
                 into.push(Parcel { item, slip });
             }
         }
-        if bundle.len() == 0 {
+        if filled.is_empty() {
             return;
         }
-        full.push(bundle);
         let new = into.get_mut(first..).unwrap_or_default();
         let mut awaiting = new.iter_mut().filter(|parcel| parcel.slip.awaits_record());
         self.leave_records(|copies| {
-            for bundle in full {
+            for bundle in filled {
                 let count = bundle.len();
                 let place = copies.keep(bundle);
                 for parcel in awaiting.by_ref().take(count) {
