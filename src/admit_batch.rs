@@ -27,41 +27,39 @@ impl<T> Shared<T> {
         self.enter(|state, wakes| {
             state.unreserve(places.in_front, wakes);
             // From `Halting` on the batch is the worker's, which saves it.
-            let held = state
-                .batches
-                .iter()
-                .position(|held| Arc::ptr_eq(held, batch));
-            if let (Some(index), Phase::Open) = (held, state.phase) {
-                state.batches.swap_remove(index);
+            if state.phase == Phase::Open && state.close_batch(batch) {
                 state.placing += 1;
                 items = batch.take().into();
                 last = admit_direct(state, &mut items, wakes);
                 if items.is_empty() {
                     state.end_placing(wakes);
+                    state.keep_batch(batch, std::mem::take(&mut items));
                 }
             }
         });
         if items.is_empty() {
             Ok(last)
         } else {
-            self.admit_encoded(items, writer)
+            self.admit_encoded(batch, items, writer)
         }
     }
 
-    /// Encodes `items` and admits them, and ends their placing. An item that can't be encoded comes back in
+    /// Encodes the `items` of a batch and admits them, and ends their placing. An item that can't be encoded comes back in
     /// the error; a second one in the same batch is counted in `dropped.unencodable`.
     fn admit_encoded(
         self: &Arc<Self>,
-        items: VecDeque<T>,
+        batch: &Arc<Batch<T>>,
+        mut items: VecDeque<T>,
         writer: Writer,
     ) -> Result<Option<Seq>, SendError<T>> {
-        let mut encoded = self.encode_items(items);
+        let mut encoded = self.encode_items(&mut items);
         let (mut last, mut left) = (None, Vec::new());
         self.enter(|state, wakes| {
             self.place_items(state, &mut encoded, writer, &mut last, &mut left, wakes);
             let unencodable = encoded.unencodable.len() as u64;
             state.ledger.drop_unencodable(unencodable);
             state.end_placing(wakes);
+            state.keep_batch(batch, items);
             if encoded.failure.is_some() && last.is_some() {
                 // Its sender doesn't come to write it.
                 state.kick(wakes);
@@ -73,12 +71,12 @@ impl<T> Shared<T> {
         encoded.failure.map_or(Ok(last), Err)
     }
 
-    fn encode_items(&self, items: VecDeque<T>) -> Encoded<T> {
+    fn encode_items(&self, items: &mut VecDeque<T>) -> Encoded<T> {
         let mut kept = Vec::with_capacity(items.len());
         let mut records = Records::within(take_buffer(), items.len());
         let mut failure = None;
         let mut unencodable = Vec::new();
-        for item in items {
+        for item in items.drain(..) {
             match records.push(|buffer| self.encode_into(item, buffer)) {
                 Ok(item) => kept.push(item),
                 Err(error) if failure.is_none() => failure = Some(error),

@@ -5,13 +5,17 @@
 //! (a halt that comes meanwhile saves what is in it), and then all of it is admitted in one look, past the limits
 //! if others filled them in between: by at most [`BATCH_ITEMS`] items for each caller.
 
+mod batch;
+
+pub(crate) use self::batch::Batch;
+
 use crate::config::WhenFull;
 use crate::core::{Patience, Shared};
 use crate::error::SendError;
 use crate::route::Route;
 use crate::seq::Seq;
 use crate::state::{Intake, State, Writer};
-use crate::sync::{self, Mutex};
+use crate::sync;
 use crate::wait::{Ticket, Wakes, block_until};
 use std::sync::Arc;
 use std::task::{Poll, Waker, ready};
@@ -23,43 +27,6 @@ const BATCH_ITEMS: usize = 256;
 const FIRST_BATCH_ITEMS: usize = 64;
 /// Nobody sees an item before its batch is full, so a slow source gets small ones.
 const BATCH_TIME: Duration = Duration::from_millis(1);
-
-/// Items on their way from an iterator into the channel.
-#[derive(Debug)]
-pub(crate) struct Batch<T>(Mutex<Filling<T>>);
-
-#[derive(Debug)]
-struct Filling<T> {
-    items: Vec<T>,
-    /// A halt has taken the items.
-    taken: bool,
-}
-
-impl<T> Batch<T> {
-    fn new() -> Self {
-        Self(Mutex::new(Filling {
-            items: Vec::new(),
-            taken: false,
-        }))
-    }
-
-    /// Adds an item, or gives it back when a halt has come.
-    fn push(&self, item: T) -> Result<(), T> {
-        let mut filling = self.0.lock();
-        if filling.taken {
-            return Err(item);
-        }
-        filling.items.push(item);
-        Ok(())
-    }
-
-    /// Takes the items and ends the filling.
-    pub(crate) fn take(&self) -> Vec<T> {
-        let mut filling = self.0.lock();
-        filling.taken = true;
-        std::mem::take(&mut filling.items)
-    }
-}
 
 /// What a caller that brings items finds.
 pub(crate) enum Grant {
@@ -87,19 +54,13 @@ impl<'a, T> Open<'a, T> {
     /// Makes a batch while the intake is open, in one look: a close or a halt that comes later waits for it, and
     /// one that came before has nobody who would collect it.
     fn new(shared: &'a Arc<Shared<T>>, places: Places) -> Result<Self, Intake> {
-        let batch = Arc::new(Batch::new());
-        let intake = shared.enter(|state, wakes| {
-            let intake = state.intake();
-            if intake == Intake::Open {
-                state.batches.push(Arc::clone(&batch));
-            } else {
+        let batch = shared.enter(|state, wakes| match state.intake() {
+            Intake::Open => Ok(state.open_batch()),
+            intake => {
                 state.unreserve(places.in_front, wakes);
+                Err(intake)
             }
-            intake
-        });
-        if intake != Intake::Open {
-            return Err(intake);
-        }
+        })?;
         Ok(Self {
             shared,
             places,

@@ -186,6 +186,8 @@ pub(crate) struct State<T> {
     pub(crate) incarnation: u64,
     /// Batches whose items are with `send_all`, not admitted yet.
     pub(crate) batches: Vec<Arc<Batch<T>>>,
+    /// Batches that nobody uses.
+    pub(crate) spare_batches: Vec<Arc<Batch<T>>>,
     /// Senders that hold items outside the lock which will be admitted whatever happens.
     pub(crate) placing: usize,
     /// Callers of `halt_with` that still collect their items.
@@ -298,6 +300,7 @@ impl<T> State<T> {
             discarded: Vec::new(),
             incarnation: 0,
             batches: Vec::new(),
+            spare_batches: Vec::new(),
             placing: 0,
             collecting: 0,
             attached: 0,
