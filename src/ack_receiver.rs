@@ -11,7 +11,7 @@ use crate::sender::both_ends;
 use crate::stream::DeliveryStream;
 use crate::sync;
 use crate::take::Places;
-use crate::take_out::Asker;
+use crate::take_out::{Asker, Haul};
 use crate::verbs::{Receives, Receiving, verbs};
 use crate::wait::{Alarm, block_briefly, block_until};
 use std::future::poll_fn;
@@ -84,8 +84,8 @@ impl<T> Receives<T> for AckReceiver<T> {
         waker: Option<&Waker>,
     ) -> Poll<Result<usize, RecvError>> {
         let shared = &self.handle.shared;
-        let mut parcels = Vec::new();
-        let taken = shared.poll_deliver_many(&mut parcels, max, u64::MAX, places, waker);
+        let (mut haul, mut parcels) = (Haul::default(), Vec::new());
+        let taken = shared.poll_deliver_many(&mut haul, &mut parcels, max, u64::MAX, places, waker);
         taken.map_ok(|()| {
             let count = parcels.len();
             into.extend(parcels.into_iter().map(|parcel| self.deliver(parcel)));
@@ -179,6 +179,8 @@ both_ends!(AckReceiver);
 struct Gathering<'a, T> {
     shared: &'a Arc<Shared<T>>,
     places: Places,
+    /// Empty: room for what is taken next.
+    haul: Haul<T>,
     parcels: Vec<Parcel<T>>,
     /// Encoded bytes of these.
     bytes: u64,
@@ -194,6 +196,7 @@ impl<'a, T> Gathering<'a, T> {
         Self {
             shared,
             places: Places::default(),
+            haul: Haul::default(),
             parcels: Vec::new(),
             bytes: 0,
             max_items: max_items.max(1),
@@ -250,6 +253,7 @@ impl<'a, T> Gathering<'a, T> {
     fn take(&mut self, waker: Option<&Waker>) -> Poll<Result<(), RecvError>> {
         let before = self.parcels.len();
         let taken = self.shared.poll_deliver_many(
+            &mut self.haul,
             &mut self.parcels,
             self.max_items - before,
             self.max_bytes.saturating_sub(self.bytes),

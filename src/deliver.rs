@@ -48,32 +48,33 @@ impl<T> Shared<T> {
         })
     }
 
-    /// At least one and at most `max` items, appended to `into`; of `max_bytes` together, or one.
+    /// At least one and at most `max` items, appended to `into`; of `max_bytes` together, or one. By way of `haul`, which is
+    /// empty before and after.
     pub(crate) fn poll_deliver_many(
         self: &Arc<Self>,
+        haul: &mut Haul<T>,
         into: &mut Vec<Parcel<T>>,
         max: usize,
         max_bytes: u64,
         places: &mut Places,
         waker: Option<&Waker>,
     ) -> Poll<Result<(), RecvError>> {
-        let mut haul = Haul::default();
         let taken = self.poll_take(places, waker, |state, wakes| {
-            state.take_out_many(&mut haul, max, max_bytes, wakes)
+            state.take_out_many(haul, max, max_bytes, wakes)
         });
         taken.map_ok(|()| self.unpack(haul, into))
     }
 
     /// Gives each item its slip, and leaves the encodings of those that only memory has.
-    fn unpack(self: &Arc<Self>, haul: Haul<T>, into: &mut Vec<Parcel<T>>) {
-        into.extend(haul.again);
+    fn unpack(self: &Arc<Self>, haul: &mut Haul<T>, into: &mut Vec<Parcel<T>>) {
+        into.append(&mut haul.again);
         let first = into.len();
         into.reserve(haul.items.len());
-        let mut items = haul.items.into_iter();
-        let mut empty = haul.bundles;
+        let mut items = haul.items.drain(..);
+        let mut empty = std::mem::take(&mut haul.bundles);
         let mut filled: Vec<Bundle> = Vec::new();
-        for (run, failures) in &haul.runs {
-            let mut slip = Slip::new(run, run.bytes / run.len);
+        for (run, failures) in haul.runs.drain(..) {
+            let mut slip = Slip::new(&run, run.bytes / run.len);
             for (seq, item) in (run.first..run.first + run.len).zip(items.by_ref()) {
                 slip.seq = seq;
                 if !failures.is_empty() {
