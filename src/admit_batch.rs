@@ -1,6 +1,6 @@
 //! Items that come together: all of them are admitted in one look at the state, whatever the limits are by then.
 
-use crate::buffers::{keep_buffer, take_buffer};
+use crate::buffers::{keep_records, take_records};
 use crate::config::WhenFull;
 use crate::core::Shared;
 use crate::error::SendError;
@@ -12,7 +12,6 @@ use crate::state::{Phase, State, Writer};
 use crate::wait::Wakes;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::vec;
 
 impl<T> Shared<T> {
     /// Admits what is in `batch`, whatever the limits, and gives its places back. The last number given out.
@@ -49,42 +48,46 @@ impl<T> Shared<T> {
     fn admit_encoded(
         self: &Arc<Self>,
         batch: &Arc<Batch<T>>,
-        mut items: VecDeque<T>,
+        items: VecDeque<T>,
         writer: Writer,
     ) -> Result<Option<Seq>, SendError<T>> {
-        let mut encoded = self.encode_items(&mut items);
+        let mut encoded = self.encode_items(items);
         let (mut last, mut left) = (None, Vec::new());
         self.enter(|state, wakes| {
             self.place_items(state, &mut encoded, writer, &mut last, &mut left, wakes);
             let unencodable = encoded.unencodable.len() as u64;
             state.ledger.drop_unencodable(unencodable);
             state.end_placing(wakes);
-            state.keep_batch(batch, items);
+            state.keep_batch(batch, VecDeque::new());
             if encoded.failure.is_some() && last.is_some() {
                 // Its sender doesn't come to write it.
                 state.kick(wakes);
             }
         });
-        keep_buffer(encoded.records.into_buffer());
+        keep_records(encoded.records);
         // Items are foreign code, too: they go outside the lock.
-        drop((left, encoded.items, encoded.unencodable));
+        encoded.items.clear();
+        drop((left, encoded.unencodable));
+        batch.give_room(encoded.items);
         encoded.failure.map_or(Ok(last), Err)
     }
 
-    fn encode_items(&self, items: &mut VecDeque<T>) -> Encoded<T> {
-        let mut kept = Vec::with_capacity(items.len());
-        let mut records = Records::within(take_buffer(), items.len());
+    fn encode_items(&self, mut items: VecDeque<T>) -> Encoded<T> {
+        let mut records = take_records();
         let mut failure = None;
         let mut unencodable = Vec::new();
-        for item in items.drain(..) {
+        for _ in 0..items.len() {
+            let Some(item) = items.pop_front() else {
+                break;
+            };
             match records.push(|buffer| self.encode_into(item, buffer)) {
-                Ok(item) => kept.push(item),
+                Ok(item) => items.push_back(item),
                 Err(error) if failure.is_none() => failure = Some(error),
                 Err(error) => unencodable.push(error),
             }
         }
         Encoded {
-            items: kept.into_iter(),
+            items,
             records,
             failure,
             unencodable,
@@ -109,7 +112,7 @@ impl<T> Shared<T> {
                 *last = Some(state.stage_many(&encoded.records, index, writer, wakes));
                 return;
             }
-            let Some(item) = encoded.items.next() else {
+            let Some(item) = encoded.items.pop_front() else {
                 return;
             };
             let record = encoded.records.get(index);
@@ -138,7 +141,7 @@ impl<T> Shared<T> {
 
 /// Items and their records.
 struct Encoded<T> {
-    items: vec::IntoIter<T>,
+    items: VecDeque<T>,
     records: Records,
     /// What becomes of the first item that can't be had.
     failure: Option<SendError<T>>,

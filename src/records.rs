@@ -3,7 +3,7 @@
 use crate::block::{RECORD_OVERHEAD, record_prefix};
 
 /// Records one behind the other, each with its length before it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Records {
     bytes: Vec<u8>,
     /// Where each of them ends.
@@ -11,12 +11,14 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// None yet, in the memory of an empty buffer.
-    pub(crate) fn within(buffer: Vec<u8>, count: usize) -> Self {
-        Self {
-            bytes: buffer,
-            ends: Vec::with_capacity(count),
-        }
+    /// Bytes that there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 
     /// Adds the record that `encode` appends to the buffer, if it succeeds.
@@ -72,10 +74,6 @@ impl Records {
         let fitting = self.bytes.get(start..self.start_of(from + count));
         (fitting.unwrap_or_default(), count)
     }
-
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        self.bytes
-    }
 }
 
 #[cfg(test)]
@@ -83,7 +81,7 @@ mod tests {
     use super::*;
 
     fn of(lens: &[usize]) -> Records {
-        let mut records = Records::within(Vec::new(), lens.len());
+        let mut records = Records::default();
         for (at, len) in lens.iter().enumerate() {
             let record = vec![u8::try_from(at).unwrap(); *len];
             let append = |buffer: &mut Vec<u8>| {
@@ -108,7 +106,8 @@ mod tests {
         assert_eq!(records.get(2), [2; 5]);
         assert_eq!(records.size_of(2), RECORD_OVERHEAD + 5);
         assert_eq!(records.size_from(1), 2 * RECORD_OVERHEAD + 5);
-        assert_eq!(records.into_buffer().len(), 3 * RECORD_OVERHEAD + 8);
+        records.clear();
+        assert_eq!((records.count(), records.size_from(0)), (0, 0));
     }
 
     #[test]

@@ -314,7 +314,7 @@ mod tests {
             let mut seq = 7;
             for lens in batches {
                 clock.advance(std::time::Duration::from_millis(4));
-                let mut records = Records::within(Vec::new(), lens.len());
+                let mut records = Records::default();
                 for len in &lens {
                     let record = vec![u8::try_from(*len).unwrap(); *len];
                     records.push(|buffer| { buffer.extend_from_slice(&record); Ok::<_, ()>(()) }).unwrap();

@@ -47,6 +47,16 @@ impl<T> Batch<T> {
     }
 }
 
+impl<T> Batch<T> {
+    /// Gives it room for items, unless its next sender has made some by now.
+    pub(crate) fn give_room(&self, emptied: VecDeque<T>) {
+        let mut filling = self.0.lock();
+        if filling.items.capacity() == 0 {
+            filling.items = emptied.into();
+        }
+    }
+}
+
 impl<T> State<T> {
     /// An empty batch, which a halt collects from now on.
     pub(super) fn open_batch(&mut self) -> Arc<Batch<T>> {
