@@ -13,7 +13,6 @@ mod peers;
 mod plot;
 mod rounds;
 mod table;
-mod warm;
 mod workloads;
 
 use args::Args;
