@@ -101,7 +101,17 @@ impl<T> Work<'_, T> {
             if !left && self.desk.unwritten.is_empty() {
                 return;
             }
-            let written = self.retry(deadline, |work| work.write_batch(Room::AnyThereIs));
+            let written = self.retry(deadline, |work| {
+                work.write_batch(Room::AnyThereIs).or_else(|error| {
+                    if error.is_full() {
+                        work.forget_taken();
+                    }
+                    if error.is_full() && work.desk.unwritten.is_empty() {
+                        return Ok(());
+                    }
+                    Err(error)
+                })
+            });
             unsaved.failure = written.err();
         }
         // It can't be written: the items go back to the caller, in memory as they were.

@@ -376,7 +376,7 @@ impl<T> Work<'_, T> {
 
     /// What was taken while a full disk refused it needs no room any more. The room may have become less than what was
     /// admitted, so the rest could wait for ever.
-    fn forget_taken(&mut self) {
+    pub(crate) fn forget_taken(&mut self) {
         let ledger = self.shared.enter(|state, _| state.told());
         let is_taken = |block: &Arc<Block>| ledger.covers(&(block.first()..block.end()));
         let unwritten = &mut self.desk.unwritten;

@@ -320,3 +320,21 @@ fn a_halt_that_finds_no_space_at_first_saves_everything_in_the_end() {
         drain(&open(), &(0..51).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn a_halt_has_nothing_to_save_where_all_was_taken_that_a_full_disk_refused() {
+    for level in [&LEVELS[0], &LEVELS[2]] {
+        let dir = tempfile::tempdir().unwrap();
+        let channel = builder(dir.path(), level, WhenFull::Reject).open().unwrap();
+        // More often than it is tried again.
+        for _ in 0..10_000 {
+            channel.fail_next(FailOn::Append, ErrorKind::StorageFull);
+        }
+        let sent: Vec<u64> = (0..100_000)
+            .take_while(|id| send(&channel, WhenFull::Reject, *id) == Sent::Kept)
+            .collect();
+        wait_until("it is refused", || channel.stats().last_error.is_some());
+        drain(&channel, &sent);
+        assert_eq!(channel.halt().unwrap().saved, 0);
+    }
+}
