@@ -442,7 +442,7 @@ impl<T> State<T> {
 
     /// The disk has this much room now.
     pub(crate) fn set_room(&mut self, room: u64, wakes: &mut Wakes) {
-        let grew = room > self.disk_room;
+        let has_changed = room != self.disk_room;
         self.disk_room = room;
         // What is staged becomes less as room does, so both count.
         let left = room.saturating_sub(self.staging.bytes());
@@ -453,7 +453,8 @@ impl<T> State<T> {
             }
             self.events.push(Event::Room);
         }
-        if grew {
+        // Less room is news as well: who waits for the writer may have to be told that the disk is full.
+        if has_changed {
             self.send_waiters.wake_all(wakes);
         }
     }
