@@ -150,17 +150,16 @@ impl<T> State<T> {
         (seq, left)
     }
 
-    /// Nothing can go to front now.
-    pub(crate) fn front_is_closed(&self) -> bool {
-        self.has_waiting() || self.front.len() + self.reserved >= self.limits.memory_items
-    }
-
-    /// Whether the disk surely takes records of `bytes` in all behind what is in staging.
-    pub(crate) fn has_disk_for(&self, bytes: usize) -> bool {
+    /// Whether records of `bytes` in all go to staging, every one: none of them to front, and there is room enough.
+    pub(crate) fn stages_all(&self, bytes: usize) -> bool {
+        let used = self.front.len() + self.reserved;
+        if !self.has_waiting() && used < self.limits.memory_items {
+            return false;
+        }
         // Of two blocks that follow each other, the records were too many for one; the first may be open, the last one too.
         let blocks = bytes / self.limits.block_bytes.max(1) * 2 + 4;
         let most = (bytes + blocks * HEADER_LEN) as u64;
-        self.staging.bytes().saturating_add(most) <= self.disk_room
+        self.staging.bytes().saturating_add(most) <= self.limits.staging_max.min(self.disk_room)
     }
 
     /// Admits the records from number `from` on, none of which can go to front. The last number given out.

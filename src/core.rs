@@ -426,6 +426,7 @@ impl<T> Shared<T> {
             state.intake_closed = true;
             state.wake_everybody(wakes);
         });
+        self.admit_all_left();
     }
 
     /// Asks for everything to be put on the device; the number to wait for.

@@ -2,8 +2,8 @@
 //!
 //! The iterator is foreign code, so it runs outside the lock; and an item that was taken from it must
 //! find a place. So places are reserved first, items are taken into a [`Batch`] that belongs to the channel
-//! (a halt that comes meanwhile saves what is in it), and then all of it is admitted in one look, past the limits
-//! if others filled them in between: by at most [`BATCH_ITEMS`] items for each caller.
+//! (a halt that comes meanwhile saves what is in it), and then all of it is admitted in one look. What finds no room by
+//! then stays in the batch, and goes past the limits only where its caller goes away: at most [`BATCH_ITEMS`] items.
 
 mod batch;
 
@@ -12,6 +12,7 @@ pub(crate) use self::batch::Batch;
 use crate::config::WhenFull;
 use crate::core::{Patience, Shared};
 use crate::error::SendError;
+use crate::placing::{Admitted, Misfits};
 use crate::route::Route;
 use crate::seq::Seq;
 use crate::state::{Intake, State, Writer};
@@ -37,7 +38,7 @@ pub(crate) enum Grant {
 }
 
 /// A permission to bring items, and how much of front is kept for them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Places {
     pub(crate) count: usize,
     pub(crate) in_front: usize,
@@ -76,10 +77,15 @@ impl<'a, T> Open<'a, T> {
         }
     }
 
-    fn admit(mut self, writer: Writer) -> Result<Option<Seq>, SendError<T>> {
+    fn admit(mut self, writer: Writer) -> Result<Admitted<T>, SendError<T>> {
+        let nothing = Admitted {
+            last: None,
+            left: None,
+        };
         let batch = self.batch.take();
-        batch.map_or(Ok(None), |batch| {
-            self.shared.admit_batch(&batch, self.places, writer)
+        batch.map_or(Ok(nothing), |batch| {
+            self.shared
+                .admit_batch(&batch, self.places, writer, Misfits::Wait)
         })
     }
 }
@@ -88,7 +94,9 @@ impl<T> Drop for Open<'_, T> {
     fn drop(&mut self) {
         if let Some(batch) = self.batch.take() {
             let writer = Writer::Worker;
-            let _ = self.shared.admit_batch(&batch, self.places, writer);
+            let _ = self
+                .shared
+                .admit_batch(&batch, self.places, writer, Misfits::Go);
         }
     }
 }
@@ -145,10 +153,11 @@ impl<T> Shared<T> {
         source: &mut dyn Iterator<Item = T>,
         places: Places,
         writer: Writer,
-    ) -> Result<Fed, SendError<T>> {
+    ) -> Result<Fed<T>, SendError<T>> {
         let mut fed = Fed {
             count: 0,
             last: None,
+            left: None,
             exhausted: false,
         };
         // The next reservation is refused then, and says why.
@@ -165,13 +174,15 @@ impl<T> Shared<T> {
             }
             fed.count += 1;
         }
-        fed.last = open.admit(writer)?;
+        let admitted = open.admit(writer)?;
+        fed.last = admitted.last;
+        fed.left = admitted.left;
         Ok(fed)
     }
 
     /// Deals with one item for which no place could be had: gives it back with the reason, drops it if that is
     /// the policy, or admits it if there is room by now.
-    pub(crate) fn send_refused(self: &Arc<Self>, item: T) -> Result<Option<Seq>, SendError<T>> {
+    pub(crate) fn send_refused(self: &Arc<Self>, item: T) -> Result<Admitted<T>, SendError<T>> {
         let full = self.enter(|state, wakes| match (state.intake(), state.route(0)) {
             (Intake::Closed, _) => Some(Refusal::Closed),
             (Intake::Halted, _) => Some(Refusal::Halted),
@@ -190,7 +201,10 @@ impl<T> Shared<T> {
             Some(Refusal::Closed) => Err(SendError::Closed(item)),
             Some(Refusal::Halted) => Err(SendError::Halted(item)),
             Some(Refusal::Full) => Err(SendError::Full(item)),
-            Some(Refusal::Dropped) => Ok(None),
+            Some(Refusal::Dropped) => Ok(Admitted {
+                last: None,
+                left: None,
+            }),
             None => self.send_reserved(
                 item,
                 Places {
@@ -206,7 +220,7 @@ impl<T> Shared<T> {
         self: &Arc<Self>,
         item: T,
         places: Places,
-    ) -> Result<Option<Seq>, SendError<T>> {
+    ) -> Result<Admitted<T>, SendError<T>> {
         match Open::new(self, places) {
             Ok(open) => match open.push(item) {
                 Ok(()) => open.admit(Writer::Worker),
@@ -236,11 +250,12 @@ enum Refusal {
 }
 
 /// What one batch came to.
-struct Fed {
+struct Fed<T> {
     /// Items taken and accepted.
     count: usize,
     /// The last number given out.
     last: Option<Seq>,
+    left: Option<Arc<Batch<T>>>,
     /// The source has no more.
     exhausted: bool,
 }
@@ -256,6 +271,7 @@ pub(crate) struct Feeder<'a, T> {
     batch_items: usize,
     /// The number whose durability is awaited.
     confirming: Option<Seq>,
+    left: Option<Arc<Batch<T>>>,
     exhausted: bool,
 }
 
@@ -269,11 +285,12 @@ impl<'a, T> Feeder<'a, T> {
             accepted: 0,
             batch_items: FIRST_BATCH_ITEMS,
             confirming: None,
+            left: None,
             exhausted: false,
         }
     }
 
-    /// Goes on until the source is exhausted. Holds no item while it is pending.
+    /// Goes on until the source is exhausted. Holds no item while it is pending: what is left is the channel's.
     pub(crate) fn poll(
         &mut self,
         source: &mut dyn Iterator<Item = T>,
@@ -286,6 +303,12 @@ impl<'a, T> Feeder<'a, T> {
                         .poll_confirm(seq, &mut self.confirmed, Some(waker))
                 )?;
                 self.confirming = None;
+            }
+            if self.left.is_some() {
+                let (left, room) = (&mut self.left, &mut self.room);
+                let last = ready!(self.shared.poll_left(left, self.writer, room, waker))?;
+                self.confirm(last);
+                continue;
             }
             // A source that says that it is empty must not wait for a place that it has no use for.
             let most = source.size_hint().1.unwrap_or(usize::MAX);
@@ -301,19 +324,30 @@ impl<'a, T> Feeder<'a, T> {
                         next_batch_items(self.batch_items, fed.count, sync::now() - began);
                     self.accepted += fed.count;
                     self.exhausted = fed.exhausted;
+                    self.left = fed.left;
                     fed.last
                 }
                 Grant::Refused => {
                     let item = source.next();
                     self.exhausted = item.is_none();
                     self.accepted += usize::from(item.is_some());
-                    item.map_or(Ok(None), |item| self.shared.send_refused(item))?
+                    let admitted = item.map(|item| self.shared.send_refused(item));
+                    let admitted = admitted.transpose()?;
+                    admitted.and_then(|Admitted { last, left }| {
+                        self.left = left;
+                        last
+                    })
                 }
             };
-            self.confirming = last.filter(|_| self.shared.settings.is_write_ahead());
-            if let (Some(seq), Writer::Sender) = (self.confirming, self.writer) {
-                self.shared.lead(seq);
-            }
+            self.confirm(last);
+        }
+    }
+
+    /// Everything up to `last` is to be as durable as was promised.
+    fn confirm(&mut self, last: Option<Seq>) {
+        self.confirming = last.filter(|_| self.shared.settings.is_write_ahead());
+        if let (Some(seq), Writer::Sender) = (self.confirming, self.writer) {
+            self.shared.lead(seq);
         }
     }
 }
@@ -333,6 +367,7 @@ fn next_batch_items(items: usize, count: usize, took: Duration) -> usize {
 
 impl<T> Drop for Feeder<'_, T> {
     fn drop(&mut self) {
+        self.shared.admit_left(self.left.take());
         if self.room.is_held() || self.confirmed.is_held() {
             self.shared.enter(|state, wakes| {
                 state.leave_senders(&mut self.room, wakes);

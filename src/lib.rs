@@ -75,7 +75,6 @@
 
 mod ack_receiver;
 mod admit;
-mod admit_batch;
 mod ahead;
 #[cfg_attr(
     not(any(feature = "crossbeam", feature = "tokio")),
@@ -97,6 +96,7 @@ mod deliver;
 mod delivery;
 mod dir;
 mod disk;
+mod encoded;
 mod error;
 mod event;
 mod feed;
@@ -118,6 +118,7 @@ mod life;
 mod packer;
 #[cfg(any(feature = "crossbeam", feature = "tokio"))]
 pub mod pipe;
+mod placing;
 mod queue;
 mod receiver;
 mod records;

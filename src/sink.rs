@@ -2,9 +2,10 @@
 
 use crate::core::Shared;
 use crate::error::SendError;
-use crate::feed::{Grant, Places};
+use crate::feed::{Batch, Grant, Places};
 use crate::sender::Sender;
 use crate::seq::Seq;
+use crate::state::Writer;
 use crate::wait::Ticket;
 use futures_sink::Sink;
 use std::fmt;
@@ -25,6 +26,8 @@ pub struct SendSink<T> {
     room: Ticket,
     confirmed: Ticket,
     places: Option<Places>,
+    /// An item that was larger than its place.
+    left: Option<Arc<Batch<T>>>,
     /// The last number whose durability was not awaited yet.
     unconfirmed: Option<Seq>,
 }
@@ -36,6 +39,7 @@ impl<T> SendSink<T> {
             room: Ticket::that_may_idle(),
             confirmed: Ticket::default(),
             places: None,
+            left: None,
             unconfirmed: None,
         }
     }
@@ -46,9 +50,26 @@ impl<T> SendSink<T> {
             .map(|sender| Arc::clone(sender.shared()))
     }
 
+    /// Waits until the item that was larger than its place has found another.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
+        while let (Some(shared), true) = (self.shared(), self.left.is_some()) {
+            let (left, room) = (&mut self.left, &mut self.room);
+            let last = ready!(shared.poll_left(left, Writer::Worker, room, cx.waker()))?;
+            self.note_admitted(&shared, last);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_admitted(&mut self, shared: &Shared<T>, last: Option<Seq>) {
+        if shared.settings.is_write_ahead() {
+            self.unconfirmed = last.or(self.unconfirmed);
+        }
+    }
+
     fn leave(&mut self) {
         if let Some(shared) = self.shared() {
             let places = self.places.take();
+            shared.admit_left(self.left.take());
             shared.enter(|state, wakes| {
                 state.leave_senders(&mut self.room, wakes);
                 state.confirm_waiters.leave(&mut self.confirmed, wakes);
@@ -73,6 +94,7 @@ impl<T> Sink<T> for SendSink<T> {
         if self.places.is_some() {
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_left(cx))?;
         let Some(shared) = self.shared() else {
             return Poll::Ready(Ok(()));
         };
@@ -88,17 +110,19 @@ impl<T> Sink<T> for SendSink<T> {
         let Some(shared) = self.shared() else {
             return Err(SendError::Closed(item));
         };
-        let last = match self.places.take() {
+        // Who asked whether this is ready has nothing left.
+        shared.admit_left(self.left.take());
+        let admitted = match self.places.take() {
             Some(places) => shared.send_reserved(item, places)?,
             None => shared.send_refused(item)?,
         };
-        if shared.settings.is_write_ahead() {
-            self.unconfirmed = last.or(self.unconfirmed);
-        }
+        self.left = admitted.left;
+        self.note_admitted(&shared, admitted.last);
         Ok(())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        ready!(self.poll_left(cx))?;
         let (Some(shared), Some(seq)) = (self.shared(), self.unconfirmed) else {
             return Poll::Ready(Ok(()));
         };

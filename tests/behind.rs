@@ -10,11 +10,13 @@
 mod common;
 
 use common::{Alarm, FOR_EVER, Item, assert_conserved, block_on};
+use futures::SinkExt;
 use overspill::{Builder, DiskBufferedChannel, FailOn, SendError, Sender, WhenFull};
-use std::future::Future;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, mpsc};
 use std::task::Poll;
 
@@ -70,6 +72,41 @@ fn held(builder: Builder<Item>) -> Held {
     }
 }
 
+/// So many small items that the writer has met its first event: what comes after them is staged.
+const SMALL: u64 = 64;
+
+/// As [`held`], with small items in it, so that those that come are larger than thought.
+fn held_with_small_items(builder: Builder<Item>) -> Held {
+    let held = held(builder.memory_bytes_max(64 << 10));
+    for id in 0..SMALL {
+        held.channel.sender().send(Item::new(id, 50)).unwrap();
+    }
+    held.has_stopped.recv_timeout(FOR_EVER).unwrap();
+    held
+}
+
+/// 200 items, and how far they were taken.
+fn items(taken: &Cell<u64>) -> impl Iterator<Item = Item> {
+    (SMALL..SMALL + 200).map(|id| {
+        taken.set(id + 1);
+        item(id)
+    })
+}
+
+/// Polls a future that then waits with items of its batch.
+fn assert_some_are_left<F: Future>(
+    sending: Pin<&mut F>,
+    taken: &Cell<u64>,
+    channel: &DiskBufferedChannel<Item>,
+) {
+    assert!(Alarm::new().poll(sending).is_pending());
+    let stats = channel.stats();
+    assert!(
+        stats.accepted < taken.get() && stats.dropped.full == 0,
+        "{stats:?}"
+    );
+}
+
 type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), SendError<Item>>> + 'a>>;
 
 /// Sends from `next` on until a send waits.
@@ -112,5 +149,95 @@ fn a_sender_that_waits_for_the_writer_is_told_when_the_disk_is_full() {
         }
         drain(&channel, 0..sent - 1);
         channel.halt().unwrap();
+    }
+}
+
+#[test]
+fn a_batch_whose_items_are_larger_than_thought_waits_for_the_writer() {
+    for policy in [WhenFull::Block, WhenFull::Reject, WhenFull::DropNewest] {
+        let dir = tempfile::tempdir().unwrap();
+        let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), policy));
+        let (tx, taken) = (channel.sender(), Cell::new(0));
+        let mut items = items(&taken);
+        let mut sending = Box::pin(tx.send_all_async(&mut items));
+        assert_some_are_left(sending.as_mut(), &taken, &channel);
+        drop(gate);
+        assert_eq!(block_on(sending).unwrap(), 200);
+        drain(&channel, 0..taken.get());
+    }
+}
+
+#[test]
+fn what_a_batch_has_too_much_stays_when_its_future_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), WhenFull::Reject));
+    let (tx, taken) = (channel.sender(), Cell::new(0));
+    let mut items = items(&taken);
+    let mut sending = Box::pin(tx.send_all_async(&mut items));
+    assert_some_are_left(sending.as_mut(), &taken, &channel);
+    drop(sending);
+    assert_eq!(channel.stats().accepted, taken.get());
+    drop(gate);
+    drain(&channel, 0..taken.get());
+}
+
+#[test]
+fn what_a_batch_has_too_much_is_there_for_receivers_when_the_intake_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), WhenFull::Reject));
+    let (tx, taken) = (channel.sender(), Cell::new(0));
+    let mut items = items(&taken);
+    let mut sending = Box::pin(tx.send_all_async(&mut items));
+    assert_some_are_left(sending.as_mut(), &taken, &channel);
+    drop(gate);
+    // Nobody polls the future meanwhile.
+    channel.close();
+    let received = channel.receiver().into_iter().map(Item::intact);
+    let received: Vec<u64> = received.collect();
+    let refused = block_on(sending);
+    assert_eq!(received, (0..taken.get() - 1).collect::<Vec<_>>());
+    assert!(matches!(refused, Err(SendError::Closed(last)) if last.id == taken.get() - 1));
+}
+
+#[test]
+fn what_a_batch_has_too_much_is_saved_by_a_halt() {
+    let dir = tempfile::tempdir().unwrap();
+    let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), WhenFull::Reject));
+    let (tx, taken) = (channel.sender(), Cell::new(0));
+    let mut items = items(&taken);
+    let mut sending = Box::pin(tx.send_all_async(&mut items));
+    assert_some_are_left(sending.as_mut(), &taken, &channel);
+    drop(gate);
+    let saved = channel.halt().unwrap().saved;
+    let refused = block_on(sending);
+    assert!(matches!(refused, Err(SendError::Halted(last)) if last.id == taken.get() - 1));
+    assert_eq!(saved, taken.get() - 1);
+    drop((tx, channel));
+    let channel = builder(dir.path(), WhenFull::Reject).open().unwrap();
+    drain(&channel, 0..taken.get() - 1);
+}
+
+#[test]
+fn an_item_that_is_too_large_for_its_place_in_a_sink_waits_for_the_writer() {
+    for policy in [WhenFull::Block, WhenFull::Reject, WhenFull::DropNewest] {
+        let dir = tempfile::tempdir().unwrap();
+        let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), policy));
+        let (mut sink, alarm) = (channel.sender().sink(), Alarm::new());
+        let mut sent = SMALL;
+        while alarm
+            .poll(pin!(poll_fn(|cx| sink.poll_ready_unpin(cx))))
+            .is_ready()
+        {
+            sink.start_send_unpin(item(sent)).unwrap();
+            sent += 1;
+        }
+        let stats = channel.stats();
+        assert!(
+            stats.accepted < sent && stats.dropped.full == 0,
+            "{stats:?}"
+        );
+        drop(gate);
+        block_on(sink.send(item(sent))).unwrap();
+        drain(&channel, 0..=sent);
     }
 }
