@@ -14,7 +14,7 @@ pub(crate) struct View {
     pub(crate) staged_bytes: u64,
     /// Encoded bytes that staging may hold.
     pub(crate) staging_max: u64,
-    /// Bytes of blocks that the disk still takes, those in staging included.
+    /// Bytes of blocks that the disk surely takes, those in staging included. It may take several times as many.
     pub(crate) disk_room: u64,
     /// Every item goes to disk before its sender goes on.
     pub(crate) write_ahead: bool,
@@ -27,7 +27,7 @@ pub(crate) enum Route {
     Front,
     /// Encoded, behind everything else.
     Staging,
-    /// Nowhere: the writer is behind.
+    /// Nowhere yet: the writer is behind, and what room it will leave is known when it has written.
     Behind,
     /// Nowhere: the disk takes no more.
     Full,
@@ -41,9 +41,11 @@ impl View {
             return Route::Front;
         }
         let after = self.staged_bytes.saturating_add(bytes);
-        if after > self.disk_room {
+        // How much more the disk takes is known when what is staged is written. So it isn't full for an item that it surely
+        // takes alone, however much a fast sender has staged.
+        if bytes > self.disk_room {
             Route::Full
-        } else if after > self.staging_max && self.staged_bytes > 0 {
+        } else if after > self.staging_max.min(self.disk_room) && self.staged_bytes > 0 {
             Route::Behind
         } else if front {
             Route::Front
@@ -119,6 +121,21 @@ mod tests {
                     "an empty staging must take the item: {view:?}"
                 );
             }
+        });
+    }
+
+    #[test]
+    fn a_disk_is_full_only_for_what_it_would_not_take_with_nothing_staged() {
+        every_case(|view, bytes, route| {
+            let alone = View {
+                staged_bytes: 0,
+                ..view
+            };
+            assert_eq!(
+                route == Route::Full,
+                alone.route(bytes) == Route::Full,
+                "{view:?}"
+            );
         });
     }
 }

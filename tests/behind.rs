@@ -22,7 +22,7 @@ use std::task::Poll;
 
 const MIB: u64 = 1 << 20;
 /// What an item's bytes come to, about.
-const PAD: usize = 1000;
+const PAD: usize = 2000;
 const FRONT: usize = 16;
 
 fn builder(dir: &Path, policy: WhenFull) -> Builder<Item> {
@@ -31,6 +31,11 @@ fn builder(dir: &Path, policy: WhenFull) -> Builder<Item> {
         .disk_bytes_max(4 * MIB)
         .disk_free_min(0)
         .when_full(policy)
+}
+
+/// Staging takes fewer than a batch of [`item`]s.
+fn small_staging(dir: &Path, policy: WhenFull) -> Builder<Item> {
+    builder(dir, policy).memory_bytes_max(64 << 10)
 }
 
 fn item(id: u64) -> Item {
@@ -77,7 +82,7 @@ const SMALL: u64 = 64;
 
 /// As [`held`], with small items in it, so that those that come are larger than thought.
 fn held_with_small_items(builder: Builder<Item>) -> Held {
-    let held = held(builder.memory_bytes_max(64 << 10));
+    let held = held(builder);
     for id in 0..SMALL {
         held.channel.sender().send(Item::new(id, 50)).unwrap();
     }
@@ -123,10 +128,29 @@ fn send_until_one_waits<'a>(tx: &'a Sender<Item>, next: &mut u64, alarm: &Alarm)
 }
 
 #[test]
+fn a_sender_that_is_faster_than_the_writer_has_not_met_a_full_disk() {
+    for policy in [WhenFull::Reject, WhenFull::DropNewest] {
+        let dir = tempfile::tempdir().unwrap();
+        let Held { channel, gate, .. } = held(builder(dir.path(), policy));
+        let (tx, mut sent) = (channel.sender(), 0);
+        let waiting = send_until_one_waits(&tx, &mut sent, &Alarm::new());
+        drop(gate);
+        block_on(waiting).unwrap();
+        // The room that was vouched for at first is a part of what there is.
+        for id in sent..2 * sent {
+            tx.send(item(id)).unwrap();
+        }
+        let stats = channel.stats();
+        assert_eq!((stats.dropped.full, stats.stalled), (0, None), "{stats:?}");
+        drain(&channel, 0..2 * sent);
+    }
+}
+
+#[test]
 fn a_sender_that_waits_for_the_writer_is_told_when_the_disk_is_full() {
     for policy in [WhenFull::Reject, WhenFull::DropNewest] {
         let dir = tempfile::tempdir().unwrap();
-        let builder = builder(dir.path(), policy).memory_bytes_max(64 << 10);
+        let builder = small_staging(dir.path(), policy);
         let Held {
             channel,
             has_stopped,
@@ -156,7 +180,7 @@ fn a_sender_that_waits_for_the_writer_is_told_when_the_disk_is_full() {
 fn a_batch_whose_items_are_larger_than_thought_waits_for_the_writer() {
     for policy in [WhenFull::Block, WhenFull::Reject, WhenFull::DropNewest] {
         let dir = tempfile::tempdir().unwrap();
-        let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), policy));
+        let Held { channel, gate, .. } = held_with_small_items(small_staging(dir.path(), policy));
         let (tx, taken) = (channel.sender(), Cell::new(0));
         let mut items = items(&taken);
         let mut sending = Box::pin(tx.send_all_async(&mut items));
@@ -168,9 +192,27 @@ fn a_batch_whose_items_are_larger_than_thought_waits_for_the_writer() {
 }
 
 #[test]
+fn a_batch_that_comes_faster_than_the_writer_has_not_met_a_full_disk() {
+    for policy in [WhenFull::Reject, WhenFull::DropNewest] {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = builder(dir.path(), policy).disk_bytes_max(MIB);
+        let Held { channel, gate, .. } = held_with_small_items(builder);
+        let (tx, taken) = (channel.sender(), Cell::new(0));
+        let mut items = items(&taken).take(100);
+        let mut sending = Box::pin(tx.send_all_async(&mut items));
+        assert_some_are_left(sending.as_mut(), &taken, &channel);
+        drop(gate);
+        assert_eq!(block_on(sending).unwrap(), 100);
+        assert_eq!(channel.stats().dropped.full, 0);
+        drain(&channel, 0..SMALL + 100);
+    }
+}
+
+#[test]
 fn what_a_batch_has_too_much_stays_when_its_future_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
-    let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), WhenFull::Reject));
+    let Held { channel, gate, .. } =
+        held_with_small_items(small_staging(dir.path(), WhenFull::Reject));
     let (tx, taken) = (channel.sender(), Cell::new(0));
     let mut items = items(&taken);
     let mut sending = Box::pin(tx.send_all_async(&mut items));
@@ -184,7 +226,8 @@ fn what_a_batch_has_too_much_stays_when_its_future_is_dropped() {
 #[test]
 fn what_a_batch_has_too_much_is_there_for_receivers_when_the_intake_closes() {
     let dir = tempfile::tempdir().unwrap();
-    let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), WhenFull::Reject));
+    let Held { channel, gate, .. } =
+        held_with_small_items(small_staging(dir.path(), WhenFull::Reject));
     let (tx, taken) = (channel.sender(), Cell::new(0));
     let mut items = items(&taken);
     let mut sending = Box::pin(tx.send_all_async(&mut items));
@@ -202,7 +245,8 @@ fn what_a_batch_has_too_much_is_there_for_receivers_when_the_intake_closes() {
 #[test]
 fn what_a_batch_has_too_much_is_saved_by_a_halt() {
     let dir = tempfile::tempdir().unwrap();
-    let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), WhenFull::Reject));
+    let Held { channel, gate, .. } =
+        held_with_small_items(small_staging(dir.path(), WhenFull::Reject));
     let (tx, taken) = (channel.sender(), Cell::new(0));
     let mut items = items(&taken);
     let mut sending = Box::pin(tx.send_all_async(&mut items));
@@ -221,7 +265,7 @@ fn what_a_batch_has_too_much_is_saved_by_a_halt() {
 fn an_item_that_is_too_large_for_its_place_in_a_sink_waits_for_the_writer() {
     for policy in [WhenFull::Block, WhenFull::Reject, WhenFull::DropNewest] {
         let dir = tempfile::tempdir().unwrap();
-        let Held { channel, gate, .. } = held_with_small_items(builder(dir.path(), policy));
+        let Held { channel, gate, .. } = held_with_small_items(small_staging(dir.path(), policy));
         let (mut sink, alarm) = (channel.sender().sink(), Alarm::new());
         let mut sent = SMALL;
         while alarm
