@@ -47,7 +47,8 @@ pub enum WhenFull {
     /// Senders wait.
     #[default]
     Block,
-    /// Senders get the item back in [`SendError::Full`](crate::SendError::Full).
+    /// Senders get the item back in [`SendError::Full`](crate::SendError::Full). They wait only for what is being written, which
+    /// tells how much room is left.
     Reject,
     /// The oldest items on disk are dropped and counted, a whole database or segment at a time; never what is in
     /// memory.
