@@ -1,5 +1,6 @@
 //! The worker's steps that bring the backlog forward, or give it up.
 
+use crate::block::Block;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ledger::Outcome;
@@ -20,10 +21,7 @@ impl<T> Work<'_, T> {
                 Err(error) => return self.note_unread(&error),
             };
             self.desk.reading.reset();
-            bytes += read
-                .block
-                .as_ref()
-                .map_or(0, |block| block.as_bytes().len());
+            bytes += read.block.as_ref().map_or(0, Block::len);
             match self.bring_forward(from, end, read) {
                 Some(next) => from = next,
                 None => return,
@@ -79,7 +77,7 @@ impl<T> Work<'_, T> {
             let next = state.read_position();
             let latest = block.header().latest_ms;
             if state.expiry_ms().is_some_and(|limit| latest <= limit) {
-                let bytes = block.as_bytes().len() as u64;
+                let bytes = block.len() as u64;
                 let expired =
                     state.expire_range(block.first().max(from)..block.end(), bytes, wakes);
                 state.note_expired(expired);

@@ -35,6 +35,9 @@ pub use self::compression::Compression;
 use self::compression::{LZ4, claimed_len, needs, unpack};
 use crate::ledger::Counters;
 use crate::seq::Seq;
+#[cfg(any(test, feature = "sled", feature = "test-util"))]
+use std::borrow::Cow;
+use std::sync::Arc;
 use thiserror::Error;
 
 pub(crate) const MAGIC: [u8; 8] = *b"OVSPBLOK";
@@ -99,13 +102,39 @@ pub(crate) enum BlockError {
 ///
 /// It is what stands on disk. One with flags that this build doesn't know is whole all the same, and can be moved
 /// and copied; only its records can't be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Block {
     header: Header,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// The bytes of the same block without compression, where it was read and is compressed; the header is not filled in.
     unpacked: Option<Vec<u8>>,
 }
+
+#[derive(Clone, Debug)]
+enum Bytes {
+    /// With the header.
+    Own(Vec<u8>),
+    /// Those of the block in the making that was sealed. The header isn't filled in: others read it, too.
+    Shared(Arc<BlockBuilder>),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(block) => block.bytes(),
+        }
+    }
+}
+
+impl PartialEq for Block {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.header, self.payload(), &self.unpacked)
+            == (&other.header, other.payload(), &other.unpacked)
+    }
+}
+
+impl Eq for Block {}
 
 impl Block {
     /// Checks every byte of `bytes` and takes them as a block.
@@ -140,7 +169,7 @@ impl Block {
         };
         Ok(Self {
             header,
-            bytes,
+            bytes: Bytes::Own(bytes),
             unpacked,
         })
     }
@@ -157,27 +186,29 @@ impl Block {
     }
 
     /// Puts a header before a payload.
-    fn sealed(mut header: Header, flags: u16, mut bytes: Vec<u8>) -> Self {
-        let payload = records_of(&bytes);
-        header.flags = flags;
-        header.payload_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        header.payload_crc = crc32c::crc32c(payload);
+    fn sealed(header: Header, flags: u16, mut bytes: Vec<u8>) -> Self {
+        let header = header.of(flags, records_of(&bytes));
         if let Some(room) = bytes.first_chunk_mut() {
             header.write(room);
         }
         Self {
             header,
-            bytes,
+            bytes: Bytes::Own(bytes),
+            unpacked: None,
+        }
+    }
+
+    /// As [`sealed`](Self::sealed), of records that others go on reading.
+    fn sealed_shared(header: Header, flags: u16, block: Arc<BlockBuilder>) -> Self {
+        Self {
+            header: header.of(flags, records_of(block.bytes())),
+            bytes: Bytes::Shared(block),
             unpacked: None,
         }
     }
 
     pub(crate) fn header(&self) -> &Header {
         &self.header
-    }
-
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        self.bytes
     }
 
     pub(crate) fn first(&self) -> Seq {
@@ -189,9 +220,20 @@ impl Block {
         self.header.first + u64::from(self.header.count)
     }
 
+    /// Bytes of header and payload.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.as_slice().len()
+    }
+
     /// Header and payload, as they stand on disk.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+    #[cfg(any(test, feature = "sled", feature = "test-util"))]
+    pub(crate) fn as_bytes(&self) -> Cow<'_, [u8]> {
+        match &self.bytes {
+            Bytes::Own(bytes) => Cow::Borrowed(bytes),
+            Bytes::Shared(_) => {
+                Cow::Owned([&self.header_at(self.header.place)[..], self.payload()].concat())
+            }
+        }
     }
 
     /// The header as it stands at a place.
@@ -206,13 +248,13 @@ impl Block {
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
-        records_of(&self.bytes)
+        records_of(self.bytes.as_slice())
     }
 
     /// Bytes that it would have without compression.
     pub(crate) fn plain_len(&self) -> usize {
         let records = claimed_len(self.payload()).filter(|_| self.header.flags & !ORIGINS == LZ4);
-        records.map_or(self.bytes.len(), |len| HEADER_LEN + len)
+        records.map_or(self.len(), |len| HEADER_LEN + len)
     }
 
     /// The record at `offset` bytes into the records of a plain block and the offset of the next one.
@@ -264,6 +306,16 @@ fn check_records(payload: &[u8], count: u32) -> Result<(), BlockError> {
 }
 
 impl Header {
+    /// The same before that payload.
+    fn of(self, flags: u16, payload: &[u8]) -> Self {
+        Self {
+            flags,
+            payload_len: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            payload_crc: crc32c::crc32c(payload),
+            ..self
+        }
+    }
+
     /// Reads a header from the start of `bytes`. Nothing in it is believed before its checksum fits.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, BlockError> {
         let header: &[u8; HEADER_LEN] = bytes

@@ -167,10 +167,7 @@ impl Queue {
     /// Hands blocks to the operating system, within the limits. They continue the tail, or are older than everything
     /// stored.
     pub(crate) fn append(&mut self, blocks: &[Arc<Block>]) -> Result<(), StoreError> {
-        let needed = blocks
-            .iter()
-            .map(|block| block.as_bytes().len() as u64)
-            .sum::<u64>();
+        let needed = blocks.iter().map(|block| block.len() as u64).sum::<u64>();
         let available = self.available();
         if needed > available {
             let path = self.directory.path().to_owned();
@@ -194,7 +191,7 @@ impl Queue {
         self.store.append(blocks)?;
         for block in blocks {
             self.figures.blocks_written += 1;
-            self.figures.bytes_written += block.as_bytes().len() as u64;
+            self.figures.bytes_written += block.len() as u64;
             self.figures.plain_bytes_written += block.plain_len() as u64;
         }
         self.stored_end = blocks

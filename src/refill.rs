@@ -118,7 +118,7 @@ impl Refill {
     /// Bytes of the whole block: it stays encoded until it is consumed.
     pub(crate) fn bytes(&self) -> usize {
         match &self.source {
-            Source::Disk(block) => block.as_bytes().len(),
+            Source::Disk(block) => block.len(),
             Source::Staged(block) => block.len(),
         }
     }

@@ -259,7 +259,7 @@ impl<T> Work<'_, T> {
         if self.desk.unwritten.is_empty() {
             self.desk.unwritten = blocks
                 .iter()
-                .map(|block| Arc::new(block.seal_copy(&self.seal(0, &ledger))))
+                .map(|block| Arc::new(block.seal_shared(&self.seal(0, &ledger))))
                 .collect::<Vec<Arc<Block>>>();
         }
         let items: u64 = blocks.iter().map(|block| u64::from(block.count())).sum();

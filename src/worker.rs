@@ -10,7 +10,6 @@ use crate::event::Event;
 use crate::ledger::Ledger;
 use crate::queue::Queue;
 use crate::seq::Seq;
-use crate::spare::Spare;
 use crate::state::{Halted, Phase, Worker};
 use crate::stats::ErrorReport;
 use crate::steps::{Possible, Step};
@@ -128,7 +127,6 @@ pub(crate) struct Desk {
     pub(crate) queue: Queue,
     /// Sealed blocks that the store hasn't confirmed. They are tried again as they are: the store may have some of them.
     pub(crate) unwritten: Vec<Arc<Block>>,
-    pub(crate) spare: Spare,
     /// The store has `unwritten`, but not yet as safely as senders were promised.
     pub(crate) appended: bool,
     pub(crate) writing: Retry,
@@ -151,7 +149,6 @@ impl Desk {
         Self {
             queue,
             unwritten: Vec::new(),
-            spare: Spare::default(),
             appended: false,
             writing: Retry::default(),
             reading: Retry::default(),
@@ -337,7 +334,7 @@ impl<T> Work<'_, T> {
             let mut prev_end = self.desk.queue.claimed_end();
             for block in batch {
                 let seal = self.seal(prev_end, &ledger);
-                let sealed = block.seal_into(self.desk.spare.take(), &seal);
+                let sealed = block.seal_shared(&seal);
                 if !syncs {
                     prev_end = sealed.end();
                 }
@@ -418,12 +415,7 @@ impl<T> Work<'_, T> {
     }
 
     pub(crate) fn forget_unwritten(&mut self) {
-        for block in self.desk.unwritten.drain(..) {
-            // The log may keep it until it is synced.
-            if let Ok(block) = Arc::try_unwrap(block) {
-                self.desk.spare.keep(block.into_buffer());
-            }
-        }
+        self.desk.unwritten.clear();
         self.desk.appended = false;
     }
 

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::ledger::Counters;
 use crate::seq::Seq;
+use std::sync::Arc;
 
 /// What is known about a block only when it is sealed.
 #[derive(Clone, Debug, Default)]
@@ -141,13 +142,13 @@ impl BlockBuilder {
         self.bytes
     }
 
-    /// Seals a copy: the builder is shared with whoever reads it meanwhile.
-    pub(crate) fn seal_copy(&self, seal: &Seal) -> Block {
-        self.seal_into(Vec::new(), seal)
+    /// Header and records; the header is not filled in.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
-    /// As [`seal_copy`](Self::seal_copy), in the memory of an empty buffer.
-    pub(crate) fn seal_into(&self, mut buffer: Vec<u8>, seal: &Seal) -> Block {
+    /// Seals it where it is: it is shared with whoever reads it meanwhile.
+    pub(crate) fn seal_shared(self: &Arc<Self>, seal: &Seal) -> Block {
         let header = Header {
             flags: 0,
             first: self.first,
@@ -169,12 +170,11 @@ impl BlockBuilder {
         if let Some(packed) = seal.compression.pack(records_of(&self.bytes)) {
             return Block::sealed(header, flags | LZ4, packed);
         }
-        buffer.extend_from_slice(&self.bytes);
-        Block::sealed(header, flags, buffer)
+        Block::sealed_shared(header, flags, Arc::clone(self))
     }
 
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn seal(self, seal: &Seal) -> Block {
-        self.seal_copy(seal)
+        Arc::new(self).seal_shared(seal)
     }
 }

@@ -66,7 +66,7 @@ fn every_flipped_bit_and_every_truncation_is_noticed() {
 #[test]
 fn a_block_of_a_newer_version_is_whole_and_only_its_records_are_out_of_reach() {
     for flags in [4, 1 << 15, 5] {
-        let bytes = resealed(sample(&[b"as nobody knows yet"]).as_bytes(), flags);
+        let bytes = resealed(&sample(&[b"as nobody knows yet"]).as_bytes(), flags);
         let block = Block::parse(bytes.clone()).unwrap();
         assert_eq!(block.header().needs(), Some("a newer version of overspill"));
         assert_eq!((block.first(), block.end()), (41, 42));

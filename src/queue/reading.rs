@@ -59,7 +59,7 @@ impl Queue {
         }
         if let Some(block) = read.block.take() {
             self.figures.blocks_read += 1;
-            self.figures.bytes_read += block.as_bytes().len() as u64;
+            self.figures.bytes_read += block.len() as u64;
             read.block = Some(block.into_plain());
         }
         let stop = read

@@ -59,7 +59,7 @@ fn append(settings: &Settings, flags: &[u16]) -> Queue {
                 prev_end: first,
                 ..Seal::default()
             });
-            Arc::new(Block::parse(resealed(block.as_bytes(), *flags)).unwrap())
+            Arc::new(Block::parse(resealed(&block.as_bytes(), *flags)).unwrap())
         })
         .collect();
     queue.append(&blocks).unwrap();

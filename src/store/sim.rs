@@ -124,7 +124,7 @@ impl Store for SimStore {
             match ahead.next() {
                 None => Ok(None),
                 Some((unit, Slot::Sound(block))) => {
-                    let read = Block::parse(block.as_bytes().to_vec());
+                    let read = Block::parse(block.as_bytes().into_owned());
                     read.map(Some).map_err(|error| ReadError::Damaged {
                         unit,
                         path: Self::path(unit),
@@ -199,7 +199,7 @@ impl Store for SimStore {
     fn disk_bytes(&self) -> u64 {
         let units = self.disk.units();
         let slots = units.values().flat_map(BTreeMap::values);
-        slots.map(|slot| slot.block().as_bytes().len() as u64).sum()
+        slots.map(|slot| slot.block().len() as u64).sum()
     }
 
     fn headroom(&self, limit: u64) -> u64 {

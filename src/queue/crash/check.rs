@@ -86,7 +86,7 @@ pub(super) fn items(block: &Block) -> Result<Vec<(Seq, Item)>, String> {
         items.push((seq, item));
         offset = next;
     }
-    debug_assert_eq!(block.as_bytes().len(), HEADER_LEN + offset);
+    debug_assert_eq!(block.len(), HEADER_LEN + offset);
     Ok(items)
 }
 

@@ -309,7 +309,7 @@ impl Lane {
                 .iter()
                 .take_while(|block| {
                     let fits = bytes < room;
-                    bytes += block.as_bytes().len() as u64;
+                    bytes += block.len() as u64;
                     fits
                 })
                 .count();

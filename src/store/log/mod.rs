@@ -339,7 +339,7 @@ impl Store for LogStore {
     }
 
     fn uses_open_files(&self, blocks: &[Arc<Block>]) -> bool {
-        let bytes: usize = blocks.iter().map(|block| block.as_bytes().len()).sum();
+        let bytes: usize = blocks.iter().map(|block| block.len()).sum();
         let is_next = |block: &Arc<Block>| block.first() >= self.tail.end();
         blocks.first().is_some_and(is_next) && self.tail.goes_on_for(bytes as u64)
     }

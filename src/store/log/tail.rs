@@ -49,7 +49,7 @@ impl Tail {
             .iter()
             .map(|block| {
                 let header = block.header_at(self.home.place(position));
-                position += block.as_bytes().len() as u64;
+                position += block.len() as u64;
                 header
             })
             .collect();

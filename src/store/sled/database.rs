@@ -174,7 +174,7 @@ impl Database {
 
     /// True when the next block should go to a new database.
     pub(super) fn is_full(&self, block: &Block, database_bytes: u64) -> bool {
-        let needed = block.as_bytes().len() as u64 + VALUE_OVERHEAD;
+        let needed = block.len() as u64 + VALUE_OVERHEAD;
         self.state == State::Closed
             || (self.last.is_some() && self.log_bytes + needed > database_bytes)
     }

@@ -129,11 +129,11 @@ pub(super) fn part_len(bytes: &[u8]) -> Result<usize, PartError> {
 pub(super) fn values(block: &Block, value_bytes_max: usize) -> Vec<Cow<'_, [u8]>> {
     let bytes = block.as_bytes();
     if bytes.len() <= value_bytes_max {
-        return vec![Cow::Borrowed(bytes)];
+        return vec![bytes];
     }
     let room = value_bytes_max.saturating_sub(HEADER_LEN).max(1);
     let parts = u32_of(bytes.len().div_ceil(room));
-    let block_crc = crc32c::crc32c(bytes);
+    let block_crc = crc32c::crc32c(&bytes);
     (0..parts)
         .zip(bytes.chunks(room))
         .map(|(number, bytes)| Part {
@@ -210,7 +210,7 @@ mod tests {
                 .all(|part| part.first == 9 && part.parts as usize == parts.len())
         );
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes).copied().collect();
-        assert_eq!(bytes, block.as_bytes());
+        assert_eq!(bytes, *block.as_bytes());
     }
 
     #[test]

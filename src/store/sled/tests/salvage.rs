@@ -66,12 +66,12 @@ fn sealed(first: Seq, count: u8, incarnation: u64, prev_end: Seq) -> Block {
 }
 
 /// What is read back from a log in which `values` stand among other bytes.
-fn salvaged_from(values: &[&[u8]]) -> Vec<Block> {
+fn salvaged_from(values: &[impl AsRef<[u8]>]) -> Vec<Block> {
     let dir = tempfile::tempdir().unwrap();
     let between = b"OVSPBLO OVSPBLOK and what sled has to say".as_slice();
     let log: Vec<u8> = values
         .iter()
-        .flat_map(|value| [between, value].concat())
+        .flat_map(|value| [between, value.as_ref()].concat())
         .collect();
     fs::write(dir.path().join("db"), log).unwrap();
     salvaged(dir.path())
@@ -88,7 +88,7 @@ fn numbers_that_were_given_out_again_are_those_of_the_newer_block() {
     ];
     let newer = [sealed(10, 2, 2, 10), sealed(12, 5, 2, 12)];
     let all = [&newer[..], &gone, &kept].concat();
-    let all: Vec<&[u8]> = all.iter().map(Block::as_bytes).collect();
+    let all: Vec<_> = all.iter().map(Block::as_bytes).collect();
     assert_eq!(salvaged_from(&all), [&kept[..], &newer].concat());
 }
 
@@ -105,7 +105,7 @@ fn a_block_that_memory_saved_behind_younger_ones_takes_nothing_from_them() {
 fn an_item_that_is_a_block_itself_is_never_taken_for_one_of_the_channel() {
     let inner = sealed(7, 1, 9, 0);
     let mut builder = BlockBuilder::new(0, 0, 1000);
-    builder.push(inner.as_bytes());
+    builder.push(&inner.as_bytes());
     builder.push(b"its neighbour");
     let outer = builder.seal(&Seal::default());
     assert_eq!(salvaged_from(&[outer.as_bytes()]), slice::from_ref(&outer));
@@ -120,7 +120,7 @@ fn a_magic_is_found_wherever_a_piece_of_the_log_ends() {
     let piece = 256 << 10;
     for before in piece - 160..piece + 10 {
         let dir = tempfile::tempdir().unwrap();
-        let log = [&vec![0; before], block.as_bytes()].concat();
+        let log = [&vec![0; before], &*block.as_bytes()].concat();
         fs::write(dir.path().join("db"), log).unwrap();
         assert_eq!(salvaged(dir.path()), slice::from_ref(&block), "{before}");
     }
