@@ -204,15 +204,11 @@ fn drop_oldest_keeps_the_newest_and_drops_in_order() {
                 told.load(Ordering::SeqCst) == stats.dropped.full
             });
             assert!(received.is_sorted_by(|a, b| a < b));
-            // What was in memory ahead of the disk stays, and then there is one gap: the oldest of the others.
-            let gap = received.windows(2).filter(|pair| pair[1] != pair[0] + 1);
-            assert_eq!(
-                gap.count(),
-                1,
-                "{:?} to {:?}",
-                received.first(),
-                received.last()
-            );
+            // What was in memory ahead of the disk stays: front, and what is read ahead, perhaps after a first drop only.
+            let gaps = received.windows(2).filter(|pair| pair[1] != pair[0] + 1);
+            let gaps = gaps.count();
+            let (first, last) = (received.first(), received.last());
+            assert!((1..=2).contains(&gaps), "{gaps}: {first:?} to {last:?}");
             assert_eq!(received[..FRONT], (0..FRONT as u64).collect::<Vec<_>>());
             assert_eq!(received.last(), Some(&(count - 1)));
         }
