@@ -77,7 +77,7 @@ fn a_block_of_a_newer_version_is_whole_and_only_its_records_are_out_of_reach() {
 #[cfg(not(feature = "lz4"))]
 #[test]
 fn a_compressed_block_without_the_feature_is_whole_and_names_it() {
-    let bytes = resealed(sample(&[b"compressed, it says"]).as_bytes(), LZ4);
+    let bytes = resealed(&sample(&[b"compressed, it says"]).as_bytes(), LZ4);
     let block = Block::parse(bytes).unwrap();
     assert_eq!(block.header().needs(), Some("the cargo feature `lz4`"));
 }
