@@ -1,6 +1,7 @@
 //! Sending, as far as it is under the lock: where an item goes, and who waits until it can.
 
 use crate::block::HEADER_LEN;
+use crate::error::StoreError;
 use crate::feed::Places;
 use crate::front::{Origin, Run};
 use crate::records::Records;
@@ -39,6 +40,12 @@ impl<T> State<T> {
         // Where ages are limited a block may end before it is full.
         let spare = self.limits.max_age_ms.map_or(0, |_| HEADER_LEN as u64);
         view.route(self.staging.cost(len, self.limits.block_bytes) + spare)
+    }
+
+    /// What keeps an item that takes this route from the disk for good, where it has to go there.
+    pub(crate) fn fault_on(&self, route: Route) -> Option<&StoreError> {
+        let stays_in_memory = route == Route::Front && !self.limits.write_ahead;
+        self.fault.as_ref().filter(|_| !stays_in_memory)
     }
 
     /// Whether an item goes straight to front, whatever it is. What is lent may be less by now.

@@ -220,7 +220,7 @@ impl<T> Shared<T> {
             state.admit_direct(item, wakes);
             return Ok(Placed::Admitted(seq, None));
         }
-        if let Some(source) = &state.fault {
+        if let Some(source) = state.fault_on(route) {
             return Ok(Placed::Refused(SendError::Store {
                 item,
                 source: source.clone(),

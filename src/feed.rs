@@ -11,7 +11,7 @@ pub(crate) use self::batch::Batch;
 
 use crate::config::WhenFull;
 use crate::core::{Patience, Shared};
-use crate::error::SendError;
+use crate::error::{SendError, StoreError};
 use crate::placing::{Admitted, Misfits};
 use crate::route::Route;
 use crate::seq::Seq;
@@ -112,6 +112,7 @@ impl<T> Shared<T> {
         self.enter(|state, wakes| {
             let grant = match (state.intake(), state.route(0)) {
                 (Intake::Closed | Intake::Halted, _) => Grant::Refused,
+                (Intake::Open, route) if state.fault_on(route).is_some() => Grant::Refused,
                 (Intake::Open, Route::Front | Route::Staging) => {
                     Grant::Places(state.reserve(wanted))
                 }
@@ -186,6 +187,9 @@ impl<T> Shared<T> {
         let full = self.enter(|state, wakes| match (state.intake(), state.route(0)) {
             (Intake::Closed, _) => Some(Refusal::Closed),
             (Intake::Halted, _) => Some(Refusal::Halted),
+            (Intake::Open, route) if state.fault_on(route).is_some() => {
+                state.fault_on(route).cloned().map(Refusal::Store)
+            }
             (Intake::Open, Route::Full) if !self.waits_when_full(state, wakes) => {
                 state.note_full(0, wakes);
                 if self.settings.when_full == WhenFull::DropNewest {
@@ -201,6 +205,7 @@ impl<T> Shared<T> {
             Some(Refusal::Closed) => Err(SendError::Closed(item)),
             Some(Refusal::Halted) => Err(SendError::Halted(item)),
             Some(Refusal::Full) => Err(SendError::Full(item)),
+            Some(Refusal::Store(source)) => Err(SendError::Store { item, source }),
             Some(Refusal::Dropped) => Ok(Admitted {
                 last: None,
                 left: None,
@@ -247,6 +252,7 @@ enum Refusal {
     Halted,
     Full,
     Dropped,
+    Store(StoreError),
 }
 
 /// What one batch came to.
@@ -380,6 +386,36 @@ impl<T> Drop for Feeder<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DiskBufferedChannel;
+
+    #[test]
+    fn where_the_store_has_failed_for_good_many_items_are_refused_like_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = DiskBufferedChannel::<u64>::builder(dir.path());
+        let channel = builder.memory_items(4).open().unwrap();
+        let tx = channel.sender();
+        tx.shared().enter(|state, _| {
+            state.fault = Some(StoreError::Poisoned {
+                path: dir.path().to_owned(),
+                message: "a test".to_owned(),
+            });
+        });
+        let mut items = 0_u64..10;
+        let sent = tx.send_all(&mut items);
+        assert!(
+            matches!(sent, Err(SendError::Store { item: 4, .. })),
+            "{sent:?}"
+        );
+        assert_eq!(items, 5..10);
+        let sent = tx.send(5);
+        assert!(
+            matches!(sent, Err(SendError::Store { item: 5, .. })),
+            "{sent:?}"
+        );
+        let rx = channel.receiver();
+        let received: Vec<u64> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
+        assert_eq!(received, [0, 1, 2, 3]);
+    }
 
     #[test]
     fn a_batch_is_as_large_as_its_source_is_fast() {

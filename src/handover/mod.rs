@@ -4,6 +4,7 @@
 //! in memory; lock and checkpoint are files, whose operations no other thread can observe half done. A thread
 //! that nobody wakes is a deadlock, and the scheduler reports it with the schedule that led there.
 
+mod batches;
 mod cancelled;
 mod delivering;
 mod ending;

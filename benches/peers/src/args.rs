@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Put the tables into docs/performance.md and the picture beside it
     #[arg(long)]
     pub(crate) write: bool,
+    /// Draw what an item of a backlog costs, by the size of the backlog, into this file
+    #[arg(long)]
+    pub(crate) curve: Option<PathBuf>,
     #[arg(long, hide = true)]
     pub(crate) child: Option<String>,
 }

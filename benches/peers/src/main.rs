@@ -3,6 +3,7 @@
 //! Each run of each row is a process of its own, so that its memory and its CPU time are nobody else's.
 
 mod args;
+mod curve;
 mod ends;
 mod item;
 mod job;
@@ -38,6 +39,11 @@ fn compare(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let tables = rounds::run(args)?;
     let text = page::figures(args, &tables);
     println!("{text}");
+    if let Some(path) = &args.curve
+        && !curve::draw(path, &tables)?
+    {
+        eprintln!("overspill-peers: only `curve` has something to draw a curve of");
+    }
     if args.write {
         page::write(&text)?;
         plot::draw(&page::picture(), &tables)?;

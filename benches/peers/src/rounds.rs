@@ -14,8 +14,8 @@ use std::time::Duration;
 
 /// What ends a run that would never end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Filling a disk may take longer.
-const PATIENCE_TO_WRITE: Duration = Duration::from_secs(600);
+/// Filling a disk may take longer, and so may reading all of it.
+const PATIENCE_WITH_DISK: Duration = Duration::from_secs(600);
 const OUT_OF_PATIENCE: i32 = 3;
 /// Where less is written it doesn't matter, and where more is, most of the run is warm by itself.
 const WARM_BYTES: RangeInclusive<u64> = 16 << 20..=2 << 30;
@@ -48,8 +48,8 @@ pub(crate) fn be_a_child(args: &Args, job: &str) {
 }
 
 fn patience(step: Step) -> Duration {
-    if step == Step::Write {
-        PATIENCE_TO_WRITE
+    if matches!(step, Step::Write | Step::Read) {
+        PATIENCE_WITH_DISK
     } else {
         PATIENCE
     }
