@@ -90,3 +90,31 @@ fn what_found_no_room_stays_in_the_channel_when_its_future_is_dropped() {
         assert_conserved(&control.stats());
     });
 }
+
+#[test]
+fn what_found_no_room_is_received_though_nobody_polls_its_future() {
+    explore("batches without room, futures kept, close", |spool| {
+        let builder = spool.builder().memory_items(1).memory_bytes_max(440);
+        let (tx, rx, control) = builder.open().unwrap().split();
+        // What comes next is thought to be as small.
+        (0..3).for_each(|item| tx.send(item).unwrap());
+        let mut items = [70_000..70_007_u32, 80_000..80_007];
+        let mut sending: Vec<_> = items
+            .iter_mut()
+            .map(|items| Box::pin(tx.send_all_async(items)))
+            .collect();
+        for sending in &mut sending {
+            let _ = poll_once(sending.as_mut());
+        }
+        control.close();
+        let (received, end) = receive_all(rx).join().unwrap();
+        assert_eq!(end, RecvError::Closed);
+        drop(sending);
+        let ranges = [0..3, 70_000..items[0].start, 80_000..items[1].start];
+        for range in &ranges {
+            assert_in_order(&received, range);
+        }
+        assert_complete(received, ranges);
+        assert_conserved(&control.stats());
+    });
+}
