@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{Alarm, FOR_EVER, Item, assert_conserved, block_on};
+use common::{Alarm, FOR_EVER, Item, block_on, take_exactly};
 use futures::SinkExt;
 use overspill::{Builder, DiskBufferedChannel, FailOn, SendError, Sender, WhenFull};
 use std::cell::Cell;
@@ -40,19 +40,6 @@ fn small_staging(dir: &Path, policy: WhenFull) -> Builder<Item> {
 
 fn item(id: u64) -> Item {
     Item::new(id, PAD)
-}
-
-/// Takes everything that is left, and checks that it is `expected`, in order.
-fn drain(channel: &DiskBufferedChannel<Item>, expected: impl Iterator<Item = u64>) {
-    channel.close();
-    let rx = channel.receiver();
-    for id in expected {
-        assert_eq!(rx.recv_timeout(FOR_EVER).unwrap().intact(), id);
-    }
-    assert!(rx.recv_timeout(FOR_EVER).is_err(), "nothing else comes");
-    let stats = channel.stats();
-    assert_eq!(stats.pending, 0);
-    assert_conserved(&stats);
 }
 
 /// A channel whose writer stops at its first event, and says so, until the gate is dropped.
@@ -142,7 +129,7 @@ fn a_sender_that_is_faster_than_the_writer_has_not_met_a_full_disk() {
         }
         let stats = channel.stats();
         assert_eq!((stats.dropped.full, stats.stalled), (0, None), "{stats:?}");
-        drain(&channel, 0..2 * sent);
+        take_exactly(&channel, 0..2 * sent);
     }
 }
 
@@ -171,7 +158,7 @@ fn a_sender_that_waits_for_the_writer_is_told_when_the_disk_is_full() {
             Err(SendError::Full(back)) => assert_eq!(back.intact(), sent - 1),
             answer => assert!(answer.is_ok() && channel.stats().dropped.full == 1),
         }
-        drain(&channel, 0..sent - 1);
+        take_exactly(&channel, 0..sent - 1);
         channel.halt().unwrap();
     }
 }
@@ -187,7 +174,7 @@ fn a_batch_whose_items_are_larger_than_thought_waits_for_the_writer() {
         assert_some_are_left(sending.as_mut(), &taken, &channel);
         drop(gate);
         assert_eq!(block_on(sending).unwrap(), 200);
-        drain(&channel, 0..taken.get());
+        take_exactly(&channel, 0..taken.get());
     }
 }
 
@@ -204,7 +191,7 @@ fn a_batch_that_comes_faster_than_the_writer_has_not_met_a_full_disk() {
         drop(gate);
         assert_eq!(block_on(sending).unwrap(), 100);
         assert_eq!(channel.stats().dropped.full, 0);
-        drain(&channel, 0..SMALL + 100);
+        take_exactly(&channel, 0..SMALL + 100);
     }
 }
 
@@ -220,7 +207,7 @@ fn what_a_batch_has_too_much_stays_when_its_future_is_dropped() {
     drop(sending);
     assert_eq!(channel.stats().accepted, taken.get());
     drop(gate);
-    drain(&channel, 0..taken.get());
+    take_exactly(&channel, 0..taken.get());
 }
 
 #[test]
@@ -258,7 +245,7 @@ fn what_a_batch_has_too_much_is_saved_by_a_halt() {
     assert_eq!(saved, taken.get() - 1);
     drop((tx, channel));
     let channel = builder(dir.path(), WhenFull::Reject).open().unwrap();
-    drain(&channel, 0..taken.get() - 1);
+    take_exactly(&channel, 0..taken.get() - 1);
 }
 
 #[test]
@@ -282,6 +269,6 @@ fn an_item_that_is_too_large_for_its_place_in_a_sink_waits_for_the_writer() {
         );
         drop(gate);
         block_on(sink.send(item(sent))).unwrap();
-        drain(&channel, 0..=sent);
+        take_exactly(&channel, 0..=sent);
     }
 }

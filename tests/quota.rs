@@ -10,7 +10,7 @@
 mod common;
 mod hostile;
 
-use common::{FOR_EVER, Item, LEVELS, Level, assert_conserved, wait_until};
+use common::{FOR_EVER, Item, LEVELS, Level, assert_conserved, take_exactly, wait_until};
 use hostile::{note, setting, tree_bytes};
 use overspill::{
     Builder, DiskBufferedChannel, Durability, Event, FailOn, SendError, SendTimeoutError, Stats,
@@ -70,19 +70,6 @@ fn each_case(policy: WhenFull, check: impl Fn(&Path, u64, DiskBufferedChannel<It
     }
 }
 
-/// Takes everything that is left, and checks that it is `expected`, in order.
-fn drain(channel: &DiskBufferedChannel<Item>, expected: impl Iterator<Item = u64>) {
-    channel.close();
-    let rx = channel.receiver();
-    for id in expected {
-        assert_eq!(rx.recv_timeout(FOR_EVER).unwrap().intact(), id);
-    }
-    assert!(rx.recv_timeout(FOR_EVER).is_err(), "nothing else comes");
-    let stats = channel.stats();
-    assert_eq!(stats.pending, 0);
-    assert_conserved(&stats);
-}
-
 #[test]
 fn reject_gives_the_item_back_and_keeps_the_others() {
     each_case(WhenFull::Reject, |dir, quota, channel| {
@@ -111,7 +98,7 @@ fn reject_gives_the_item_back_and_keeps_the_others() {
         assert_eq!(stats.accepted, accepted.len() as u64);
         assert_eq!((stats.dropped.full, stats.pending), (0, stats.accepted));
         assert_conserved(&stats);
-        drain(&channel, accepted.into_iter());
+        take_exactly(&channel, accepted.into_iter());
         assert_within(dir, quota, &channel.stats());
     });
 }
@@ -164,7 +151,7 @@ fn drop_newest_accepts_and_counts_what_it_drops() {
         assert_eq!(stats.pending, kept.len() as u64);
         assert_eq!(stats.dropped.full, id - stats.pending);
         assert_conserved(&stats);
-        drain(&channel, kept.into_iter());
+        take_exactly(&channel, kept.into_iter());
         assert_within(dir, quota, &channel.stats());
     });
 }
@@ -249,7 +236,7 @@ fn block_waits_until_a_consumer_makes_room() {
             });
             sent += 1;
         }
-        drain(&channel, received..sent);
+        take_exactly(&channel, received..sent);
         assert_within(dir, quota, &channel.stats());
     });
 }
@@ -270,7 +257,7 @@ fn a_sync_stays_within_the_quota_too() {
     let synced = channel.sync();
     assert_within(dir.path(), MIB, &channel.stats());
     assert!(synced.is_err());
-    drain(&channel, 0..sent);
+    take_exactly(&channel, 0..sent);
 }
 
 #[test]

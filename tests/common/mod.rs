@@ -67,6 +67,22 @@ fn fill(id: u64) -> u8 {
     id.to_le_bytes().into_iter().fold(0, |mix, byte| mix ^ byte)
 }
 
+/// Takes everything that is left, and checks that it is `expected`, in order.
+pub(crate) fn take_exactly(
+    channel: &DiskBufferedChannel<Item>,
+    expected: impl Iterator<Item = u64>,
+) {
+    channel.close();
+    let rx = channel.receiver();
+    for id in expected {
+        assert_eq!(rx.recv_timeout(FOR_EVER).expect("one is left").intact(), id);
+    }
+    assert!(rx.recv_timeout(FOR_EVER).is_err(), "nothing else comes");
+    let stats = channel.stats();
+    assert_eq!(stats.pending, 0);
+    assert_conserved(&stats);
+}
+
 /// Every accepted item is counted in exactly one place.
 pub(crate) fn assert_conserved(stats: &Stats) {
     let dropped = stats.dropped.full + stats.dropped.expired + stats.dropped.unencodable;
